@@ -1,0 +1,57 @@
+"""Where everything is: the repository, a profile's results, and the files of a training run.
+
+    outputs/<profile>/
+        notebooks/                  executed notebooks
+        learning_rates.json         what the finder suggests for each network
+        <network>-<schedule>-seed<seed>/
+            model.safetensors       weights, with class names, preparation, network and versions as metadata
+            metrics.json            every number with its conditions
+            history.csv             one row per epoch
+            predictions.npz         index, actual (N,) and probabilities (N, n_classes) of the test set
+        results.json                the metrics of all runs, as a list
+"""
+
+import json
+import os
+from pathlib import Path
+
+from lib.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+METRICS, MODEL, HISTORY, PREDICTIONS = "metrics.json", "model.safetensors", "history.csv", "predictions.npz"
+RATES, RESULTS = "learning_rates.json", "results.json"
+
+
+def outputs_folder(name: str) -> Path:
+    """A profile's folder: `name` as given if absolute, else below the repository (or below $HANDWRITING_OUTPUTS)."""
+    return Path(os.environ.get("HANDWRITING_OUTPUTS", ROOT)) / name
+
+
+def run_name(network: str, schedule: str, seed: int) -> str:
+    """The name of a run and of its folder, such as custom-one_cycle-seed0."""
+    return f"{network}-{schedule}-seed{seed}"
+
+
+def write_json(path: Path, content) -> None:
+    """Writes the whole file or nothing: readers never see half of it."""
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def read_json(path: Path):
+    """The file's content; InputError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is not there: run the training notebook first.") from None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): delete it and run again.") from None
+
+
+def shown_path(path: str | Path) -> str:
+    """The path as a user would type it: from the repository, where it lies inside."""
+    path = Path(path)
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
