@@ -1,0 +1,41 @@
+"""What a class is called: the names of EMNIST's six splits, and which characters look alike.
+
+Source of the splits: Cohen, Afshar, Tapson, van Schaik (2017), https://arxiv.org/abs/1702.05373
+"""
+
+import string
+
+from lib.errors import InputError
+
+DIGITS = string.digits
+BYCLASS = DIGITS + string.ascii_uppercase + string.ascii_lowercase
+MERGED = "cijklmopsuvwxyz"  # small letters that EMNIST's merged splits count with their capital
+BYMERGE = "".join(name for name in BYCLASS if name not in MERGED)
+
+NAMES = {
+    "byclass": BYCLASS,
+    "bymerge": BYMERGE,
+    "balanced": BYMERGE,
+    "letters": string.ascii_uppercase,
+    "digits": DIGITS,
+    "mnist": DIGITS,
+}
+
+LOOK_ALIKES = ("0Oo", "1lIi", "5Ss", "9qg", "2Zz")
+
+
+def class_names(split: str) -> list[str]:
+    """Names of a split's classes in the order of their labels: 62, 47, 47, 26, 10 or 10 of them."""
+    if split not in NAMES:
+        raise InputError(f"There is no EMNIST split '{split}'; choose one of {', '.join(NAMES)}.")
+    return list(NAMES[split])
+
+
+def fold_case(name: str) -> str:
+    """The name with upper and lower case counted as one: 'a' and 'A' both give 'A'."""
+    return name.upper() if len(name) == 1 else name
+
+
+def fold_look_alikes(name: str) -> str:
+    """The name with case folded and each group of LOOK_ALIKES counted as one: 'l' and '1' both give '1lIi'."""
+    return next((group for group in LOOK_ALIKES if name in group), fold_case(name))
