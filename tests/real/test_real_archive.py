@@ -1,0 +1,61 @@
+"""Checks on an archive in EMNIST's layout with real handwriting; its folder is HANDWRITING_REAL or ../shared/data.
+
+Not run by default: `pytest tests/real`. Where the archive is absent these tests fail.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lib import emnist
+from lib.classes import NAMES, class_names
+from lib.data import load_data
+from lib.files import ROOT
+
+ARCHIVE = Path(os.environ.get("HANDWRITING_REAL") or ROOT.parent / "shared" / "data") / "emnist-layout.zip"
+SIZES = {"mnist": (60_000, 10_000), "byclass": (4_959, 1_240)}
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    monkeypatch.setenv("HANDWRITING_DATA", str(tmp_path))
+
+
+@pytest.mark.parametrize("split", NAMES)
+def test_every_split_loads_with_all_its_classes(split):
+    loaded = emnist.load(split, ARCHIVE)
+    assert set(loaded.train_labels) == set(loaded.test_labels) == set(range(len(class_names(split))))
+
+
+@pytest.mark.parametrize("split", SIZES)
+def test_a_split_has_the_images_it_should(split):
+    loaded = emnist.load(split, ARCHIVE)
+    assert (len(loaded.train_images), len(loaded.test_images)) == SIZES[split]
+
+
+@pytest.mark.parametrize("split", NAMES)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_images_turned_before_are_refused(split, part):
+    loaded = emnist.load(split, ARCHIVE)
+    images, labels = getattr(loaded, f"{part}_images"), getattr(loaded, f"{part}_labels")
+    with pytest.raises(ValueError, match="not transposed"):
+        emnist.check_fit(images.transpose(0, 2, 1), labels, split)
+
+
+@pytest.mark.parametrize("split", NAMES)
+def test_shuffled_labels_are_refused(split):
+    loaded = emnist.load(split, ARCHIVE)
+    with pytest.raises(ValueError, match="do not fit their labels"):
+        emnist.check_fit(loaded.train_images, np.random.default_rng(0).permutation(loaded.train_labels), split)
+
+
+def test_mnist_has_its_own_class_counts():
+    labels = emnist.load("mnist", ARCHIVE).test_labels
+    assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def test_no_result_on_it_is_called_emnist():
+    found = load_data(source="emnist", split="digits", archive=str(ARCHIVE))
+    assert found.dataset == "archive emnist-layout.zip" and "is not the official EMNIST archive" in found.note
