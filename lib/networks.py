@@ -1,0 +1,165 @@
+"""The three networks of the 2019 experiment, and the one place that prepares images for a network.
+
+To add a network, write one class that takes `n_classes` and maps (B, 1, 28, 28) to (B, n_classes),
+and name it in NETWORKS; a line in a params file then trains it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.errors import InputError
+
+
+class LeNet(nn.Module):
+    """Two unpadded 3x3 convolutions and a wide dense layer; 1,206,590 parameters at 62 classes."""
+
+    def __init__(self, n_classes: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 3), nn.ReLU(),   # (B, 32, 26, 26)
+            nn.Conv2d(32, 64, 3), nn.ReLU(),  # (B, 64, 24, 24)
+            nn.MaxPool2d(2), nn.Dropout(0.5), # (B, 64, 12, 12)
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),                                        # (B, 9216)
+            nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),    # (B, 128)
+            nn.Linear(128, n_classes),                           # (B, n_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+class CustomCNN(nn.Module):
+    """Three unpadded 3x3 convolutions with batch norm after the ReLU; 197,438 parameters at 62 classes."""
+
+    def __init__(self, n_classes: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.BatchNorm2d(32), nn.MaxPool2d(2),  # (B, 32, 13, 13)
+            nn.Conv2d(32, 64, 3), nn.ReLU(), nn.BatchNorm2d(64),                  # (B, 64, 11, 11)
+            nn.Conv2d(64, 64, 3), nn.ReLU(), nn.MaxPool2d(2),                     # (B, 64, 4, 4)
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.BatchNorm1d(1024),                                      # (B, 1024)
+            nn.Linear(1024, 128), nn.ReLU(), nn.BatchNorm1d(128), nn.Dropout(0.2),   # (B, 128)
+            nn.Linear(128, n_classes),                                               # (B, n_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+class Block(nn.Module):
+    """A pre-activated bottleneck (1x1, 3x3, 1x1) beside a 1x1 shortcut, added and rectified."""
+
+    def __init__(self, n_in: int, width: int, n_out: int, stride: int):
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.BatchNorm2d(n_in), nn.ReLU(), nn.Conv2d(n_in, width, 1, stride),      # (B, width, H / stride, W / stride)
+            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(width, n_out, 1), nn.BatchNorm2d(n_out),                       # (B, n_out, H / stride, W / stride)
+        )
+        self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.branch(x) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Two residual blocks and a global average pool; 956,478 parameters at 62 classes."""
+
+    def __init__(self, n_classes: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.ZeroPad2d(2),                                                                  # (B, 1, 32, 32)
+            nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),   # (B, 64, 16, 16)
+            Block(64, 64, 128, stride=1),                                                     # (B, 128, 16, 16)
+            Block(128, 256, 512, stride=2),                                                   # (B, 512, 8, 8)
+            nn.MaxPool2d(2), nn.Dropout(0.2),                                                 # (B, 512, 4, 4)
+        )
+        self.classifier = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(),              # (B, 512)
+            nn.Linear(512, 128), nn.ReLU(), nn.Dropout(0.2),    # (B, 128)
+            nn.Linear(128, n_classes),                          # (B, n_classes)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x))
+
+
+NETWORKS = {"lenet": LeNet, "custom": CustomCNN, "resnet": ResNet}
+
+
+class Preparation(nn.Module):
+    """The only step between stored images and a network: uint8 (B, 28, 28) to float32 (B, 1, 28, 28).
+
+    Subtracts `mean` and divides by `std`, both on the scale of 0 to 255 and stored with the weights, so that
+    training, validation, test and prediction cannot differ. (The original prepared its test images differently.)
+    """
+
+    def __init__(self, mean: float = 0.0, std: float = 255.0):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(float(mean)))
+        self.register_buffer("std", torch.tensor(float(std)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return ((images.float() - self.mean) / self.std).unsqueeze(1)
+
+
+class Recogniser(nn.Module):
+    """Stored images to logits: preparation, then a network, computed in `precision` where that is not float32.
+
+    Takes uint8 (B, 28, 28), upright, ink bright; gives float32 logits (B, n_classes).
+    """
+
+    def __init__(self, network: nn.Module, preparation: Preparation, precision: torch.dtype = torch.float32):
+        super().__init__()
+        self.preparation, self.network, self.precision = preparation, network, precision
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.preparation(images)  # (B, 1, 28, 28)
+        with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
+            logits = self.network(x.contiguous(memory_format=torch.channels_last))
+        return logits.float()         # (B, n_classes)
+
+
+def make_network(name: str, n_classes: int) -> nn.Module:
+    """A network with fresh weights (drawn from torch's global random state); InputError for an unknown name."""
+    if name not in NETWORKS:
+        raise InputError(f"There is no network '{name}'; choose one of {', '.join(NETWORKS)}, or add a class to lib/networks.py.")
+    return NETWORKS[name](n_classes)
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def layer_table(network: nn.Module) -> list[dict]:
+    """One row per layer that holds weights or changes the shape, in the order of a forward pass on one image.
+
+    Each row has `layer`, `shape` (output, without the batch), `parameters` and `mflops`: millions of floating point
+    operations of one image, a multiplication and an addition counted as two; convolutions and dense layers only.
+    """
+    rows, hooks = [], []
+
+    def note(layer, inputs, output):
+        per_output = layer.weight[0].numel() if isinstance(layer, (nn.Conv2d, nn.Linear)) else 0
+        rows.append({
+            "layer": type(layer).__name__, "shape": tuple(output.shape[1:]), "parameters": count_parameters(layer),
+            "mflops": 2 * per_output * output[0].numel() / 1e6,
+        })
+
+    for layer in network.modules():
+        if not list(layer.children()) and not isinstance(layer, (nn.ReLU, nn.Dropout)):
+            hooks.append(layer.register_forward_hook(note))
+    was_training = network.training
+    with torch.no_grad():
+        network.eval()(torch.zeros(1, 1, 28, 28))
+    network.train(was_training)
+    for hook in hooks:
+        hook.remove()
+    return rows

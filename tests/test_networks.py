@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from lib.errors import InputError
+from lib.networks import NETWORKS, Preparation, Recogniser, count_parameters, layer_table, make_network
+
+PARAMETERS = {"lenet": 1_206_590, "custom": 197_438, "resnet": 956_478}
+each_network = pytest.mark.parametrize("name", NETWORKS)
+
+
+@each_network
+def test_a_network_has_the_original_number_of_parameters(name):
+    assert count_parameters(make_network(name, 62)) == PARAMETERS[name]
+
+
+@each_network
+@pytest.mark.parametrize("n_classes", [10, 26, 47])
+def test_other_class_counts_change_only_the_last_layer(name, n_classes):
+    assert count_parameters(make_network(name, n_classes)) == PARAMETERS[name] - 129 * (62 - n_classes)
+
+
+@each_network
+def test_a_recogniser_gives_one_row_of_logits_per_image(name):
+    images = torch.randint(0, 256, (3, 28, 28), dtype=torch.uint8)
+    assert Recogniser(make_network(name, 47), Preparation())(images).shape == (3, 47)
+
+
+@each_network
+def test_the_layer_table_accounts_for_every_parameter(name):
+    assert sum(row["parameters"] for row in layer_table(make_network(name, 62))) == PARAMETERS[name]
+
+
+def test_the_layer_table_counts_a_multiplication_and_an_addition_as_two():
+    first = layer_table(make_network("lenet", 62))[0]
+    assert first["shape"] == (32, 26, 26) and first["mflops"] == pytest.approx(2 * 9 * 32 * 26 * 26 / 1e6)
+
+
+def test_the_layer_table_leaves_the_network_as_it_was():
+    network = make_network("custom", 62)
+    layer_table(network)
+    assert network.training and not any(layer._forward_hooks for layer in network.modules())
+
+
+def test_preparation_brings_its_training_pixels_to_mean_0_and_deviation_1():
+    images = torch.randint(0, 256, (50, 28, 28), dtype=torch.uint8)
+    prepared = Preparation(images.float().mean(), images.float().std())(images)
+    assert prepared.shape == (50, 1, 28, 28)
+    assert abs(prepared.mean()) < 1e-4 and abs(prepared.std() - 1) < 1e-3
+
+
+def test_preparation_is_saved_with_the_weights():
+    state = Recogniser(make_network("custom", 10), Preparation(33, 78)).state_dict()
+    assert state["preparation.mean"] == 33 and state["preparation.std"] == 78
+
+
+def test_logits_are_float32_whatever_the_precision():
+    images = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    assert Recogniser(make_network("custom", 10), Preparation(), torch.bfloat16).eval()(images).dtype == torch.float32
+
+
+def test_an_unknown_network_is_refused_with_the_known_ones():
+    with pytest.raises(InputError, match="'lenett'.*lenet, custom, resnet"):
+        make_network("lenett", 62)
