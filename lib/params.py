@@ -1,0 +1,162 @@
+"""Checked parameters: what a profile, a command line and a notebook's parameters cell may say."""
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lib.errors import InputError
+from lib.files import ROOT
+
+PROFILES = ROOT / "params"
+
+
+class Parameters(BaseModel):
+    """Values that are checked: no unknown key, and no true or false where a number or a name is meant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def refuse_booleans(cls, values: dict) -> dict:
+        for name, value in values.items():
+            if isinstance(value, bool):
+                raise ValueError(f"{name} is {str(value).lower()}, which is neither a number nor a name")
+        return values
+
+
+class DataParameters(Parameters):
+    """Which characters, and how they are divided."""
+
+    source: Literal["strokes", "emnist", "folder"] = "strokes"
+    split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] = "byclass"
+    archive: str = ""  # emnist: a local gzip.zip; empty: downloaded once
+    folder: str = ""  # folder: class subfolders or labels.csv
+    per_class: int = Field(60, ge=10, le=100_000)  # strokes: characters of each class to train and validate on
+    test_per_class: int = Field(20, ge=1, le=100_000)  # strokes: characters of each class to test on
+    cap: Literal["none", "mean"] = "none"  # mean: at most the mean class size of train
+    valid_fraction: float = Field(0.1, gt=0, lt=1)  # share of train kept for validation
+    data_seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def find_paths(self):
+        """Makes the paths absolute; a relative one starts at the current folder or else at the repository."""
+        for name, source in (("archive", "emnist"), ("folder", "folder")):
+            value = getattr(self, name)
+            if value and self.source != source:
+                raise ValueError(f"{name} is given, but source is {self.source}: set source={source} to use it")
+            if value:
+                setattr(self, name, str(existing_path(name, value)))
+        if self.source == "folder" and not self.folder:
+            raise ValueError("source is folder, but no folder is given: set folder=PATH to your own images")
+        return self
+
+
+def existing_path(name: str, value: str) -> Path:
+    for path in (Path(value).expanduser(), ROOT / value):
+        if path.exists():
+            return path.resolve()
+    raise ValueError(f"{name} '{value}' does not exist")
+
+
+class TrainingSettings(Parameters):
+    """How a network is trained, whichever it is."""
+
+    schedule: Literal["one_cycle", "triangular2", "constant"] = "one_cycle"
+    epochs: int = Field(4, ge=1, le=1000)
+    batch_size: int = Field(64, ge=2, le=65_536)
+    learning_rate: float = Field(0.0, ge=0, le=10)  # highest rate of the schedule; 0: the one the finder suggests
+    finder_steps: int = Field(100, ge=40, le=10_000)  # batches of the learning-rate test
+    weight_decay: float = Field(0.01, ge=0, le=10)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    augment: float = Field(0.0, ge=0, le=5)  # strength of the random turns, scales and shifts; 0: none
+    patience: int = Field(0, ge=0)  # epochs without a lower validation loss before stopping; 0: never stop early
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class TrainingParameters(TrainingSettings):
+    """How one network is trained once."""
+
+    network: str = "custom"
+    seed: int = Field(0, ge=0)
+
+
+class Profile(DataParameters, TrainingSettings):
+    """A whole experiment: the data, the training, and which networks and seeds."""
+
+    networks: list[str] = Field(["resnet", "lenet", "custom"], min_length=1)  # the slowest first: two at a time end together
+    seeds: list[int] = Field([0], min_length=1)
+    accuracy_bands: dict[str, tuple[float, float]] = {}  # network: lowest and highest test accuracy to accept
+
+    @model_validator(mode="after")
+    def know_the_networks(self):
+        from lib.networks import NETWORKS  # here, so that a misspelt key is reported without waiting for torch
+
+        for name in self.networks:
+            if name not in NETWORKS:
+                raise ValueError(f"networks names '{name}', which lib/networks.py does not have{did_you_mean(name, NETWORKS)}")
+        return self
+
+
+def did_you_mean(name: str, known) -> str:
+    """'; did you mean ...?' with the nearest known name, or else what there is to choose from."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else f"; choose from {', '.join(known)}"
+
+
+def check(model: type[Parameters], values: dict[str, Any], origin: str = "") -> Parameters:
+    """The values as a checked model; InputError naming the key, what is wrong with it, and the nearest right one."""
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        problem = f"there is no parameter '{key}'{did_you_mean(key, model.model_fields)}"
+    elif first["type"] == "value_error":
+        problem = str(first["ctx"]["error"])
+    else:
+        problem = f"{key} is {first['input']!r}, but it must be: {first['msg'].removeprefix('Input should be ')}"
+    raise InputError(f"{origin + ': ' if origin else ''}{problem}.")
+
+
+def profile_names() -> list[str]:
+    """The profiles of params/, in alphabetical order."""
+    return sorted(path.stem for path in PROFILES.glob("*.yml"))
+
+
+def read_profile(name: str) -> dict:
+    """The keys that params/<name>.yml sets; InputError for an unknown profile or a file that is not `key: value`."""
+    if name not in profile_names():
+        raise InputError(f"There is no profile '{name}'{did_you_mean(name, profile_names())}.")
+    path = PROFILES / f"{name}.yml"
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"params/{path.name} is not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise InputError(f"params/{path.name} must hold lines of the form 'key: value'.")
+    return values
+
+
+def read_settings(settings: list[str]) -> dict:
+    """['epochs=3', 'seeds=[0,1]'] to {'epochs': 3, 'seeds': [0, 1]}; values are read as YAML."""
+    values = {}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(f"--set {setting}: write it as key=value, for example --set epochs=3.")
+        try:
+            values[key.strip()] = yaml.safe_load(value) if value else ""
+        except yaml.YAMLError:
+            raise InputError(f"--set {setting}: the value is not valid YAML; lists are written [0,1,2].") from None
+    return values
+
+
+def load_profile(name: str, settings: list[str] = ()) -> Profile:
+    """A profile with the settings of the command line on top; InputError if anything in either cannot be."""
+    values = read_profile(name)
+    check(Profile, values, f"params/{name}.yml")
+    return check(Profile, values | read_settings(settings), "--set")

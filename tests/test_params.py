@@ -1,0 +1,96 @@
+import pytest
+
+from lib import params
+from lib.errors import InputError
+from lib.params import Profile, TrainingParameters, check, load_profile, profile_names, read_settings
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_is_valid(name, tmp_path):
+    settings = [f"folder={tmp_path}"] if name == "folder" else []
+    assert load_profile(name, settings).epochs >= 1
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_begins_by_saying_what_it_costs(name):
+    assert (params.PROFILES / f"{name}.yml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_profile_holds_only_what_differs_from_the_defaults(name):
+    defaults = {key: details.get_default() for key, details in Profile.model_fields.items()}
+    assert not [key for key, value in params.read_profile(name).items() if value == defaults[key]]
+
+
+def test_an_unknown_key_names_the_nearest_right_one():
+    with pytest.raises(InputError, match="no parameter 'epoch'; did you mean 'epochs'"):
+        load_profile("small", ["epoch=3"])
+
+
+def test_a_wrong_type_names_the_key_and_the_value():
+    with pytest.raises(InputError, match="epochs is 'many'"):
+        load_profile("small", ["epochs=many"])
+
+
+def test_an_impossible_value_names_the_bound():
+    with pytest.raises(InputError, match="valid_fraction is 1.5.*less than 1"):
+        load_profile("small", ["valid_fraction=1.5"])
+
+
+def test_an_unknown_choice_lists_the_choices():
+    with pytest.raises(InputError, match="schedule is 'cosine'.*one_cycle"):
+        load_profile("small", ["schedule=cosine"])
+
+
+def test_true_is_not_taken_for_the_number_one():
+    with pytest.raises(InputError, match="epochs is true"):
+        load_profile("small", ["epochs=true"])
+
+
+def test_an_unknown_network_is_refused_before_anything_runs():
+    with pytest.raises(InputError, match="'lenett'.*did you mean 'lenet'"):
+        load_profile("small", ["networks=[lenett]"])
+
+
+def test_an_unknown_profile_names_the_nearest():
+    with pytest.raises(InputError, match="no profile 'stroke'; did you mean 'strokes'"):
+        load_profile("stroke")
+
+
+def test_an_archive_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="archive 'nowhere.zip' does not exist"):
+        load_profile("small", ["source=emnist", "archive=nowhere.zip"])
+
+
+def test_an_archive_without_its_source_is_refused(tmp_path):
+    with pytest.raises(InputError, match="source is strokes: set source=emnist"):
+        load_profile("small", [f"archive={tmp_path}"])
+
+
+def test_a_folder_source_needs_a_folder():
+    with pytest.raises(InputError, match="no folder is given"):
+        load_profile("small", ["source=folder"])
+
+
+def test_settings_are_read_as_yaml():
+    assert read_settings(["epochs=3", "seeds=[0,1]", "archive="]) == {"epochs": 3, "seeds": [0, 1], "archive": ""}
+
+
+def test_a_setting_without_a_value_is_refused():
+    with pytest.raises(InputError, match="key=value"):
+        read_settings(["epochs"])
+
+
+def test_a_small_number_in_scientific_notation_is_a_number():
+    assert load_profile("small", ["learning_rate=1e-3"]).learning_rate == 0.001
+
+
+def test_broken_yaml_names_its_file(tmp_path, monkeypatch):
+    (tmp_path / "mine.yml").write_text("epochs: [3")
+    monkeypatch.setattr(params, "PROFILES", tmp_path)
+    with pytest.raises(InputError, match="params/mine.yml is not valid YAML"):
+        load_profile("mine")
+
+
+def test_defaults_pass_their_own_checks():
+    assert check(TrainingParameters, TrainingParameters().model_dump()) == TrainingParameters()
