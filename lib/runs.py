@@ -1,0 +1,102 @@
+"""What a training run keeps, written and read: weights, metrics with their conditions, history, predictions."""
+
+import json
+import os
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, safe_open, save_file
+
+from lib.errors import InputError
+from lib.files import HISTORY, METRICS, MODEL, PREDICTIONS, read_json, write_json
+from lib.networks import Preparation, Recogniser, make_network
+
+
+def versions() -> dict:
+    """Versions of what a result depends on."""
+    return {"torch": torch.__version__, "fastai": version("fastai"), "python": platform.python_version()}
+
+
+def device_name(device: torch.device) -> str:
+    """The processor's or the graphics card's own name, for the conditions of a result."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpu_info = Path("/proc/cpuinfo")
+    lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{model or platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def save_model(path: Path, recogniser: Recogniser, network: str, class_names: list[str]) -> None:
+    """Weights and preparation as safetensors: no code is run when such a file is loaded."""
+    metadata = {
+        "network": network,
+        "class_names": json.dumps(class_names, ensure_ascii=False),
+        "preparation": json.dumps({name: float(value) for name, value in recogniser.preparation.state_dict().items()}),
+        "versions": json.dumps(versions()),
+    }
+    weights = {name: value.contiguous().cpu() for name, value in recogniser.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(weights, path.with_suffix(".part"), metadata)
+    os.replace(path.with_suffix(".part"), path)
+
+
+def load_model(path: Path) -> tuple[Recogniser, list[str]]:
+    """A recogniser in float32, ready to predict, and its class names; InputError if the file is none of ours."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        class_names = json.loads(metadata["class_names"])
+        recogniser = Recogniser(make_network(metadata["network"], len(class_names)), Preparation())
+        recogniser.load_state_dict(load_file(path))
+    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} is not a model of this project or is damaged ({reason}); train it again.") from None
+    return recogniser.eval(), class_names
+
+
+def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.DataFrame, actual: np.ndarray,
+             probabilities: np.ndarray, class_names: list[str]) -> None:
+    """Writes the four files of a run; metrics.json last, so that a run that has it is complete."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / METRICS).unlink(missing_ok=True)
+    save_model(folder / MODEL, recogniser, metrics["network"], class_names)
+    history.to_csv(folder / HISTORY, index=False)
+    np.savez_compressed(folder / PREDICTIONS, index=np.arange(len(actual)), actual=actual,
+                        probabilities=probabilities.astype(np.float32))
+    write_json(folder / METRICS, metrics)
+
+
+def complete_runs(outputs: Path) -> list[Path]:
+    """Folders of the finished runs below a profile's folder, in the order of their names."""
+    return sorted(path.parent for path in outputs.glob(f"*/{METRICS}"))
+
+
+def read_results(outputs: Path) -> list[dict]:
+    """The metrics of every finished run."""
+    return [read_json(folder / METRICS) for folder in complete_runs(outputs)]
+
+
+def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A run's test set: actual labels int64 (N,) and probabilities float32 (N, n_classes)."""
+    with np.load(folder / PREDICTIONS) as arrays:
+        return arrays["actual"], arrays["probabilities"]
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    """One row per epoch: epoch, train_loss, valid_loss, valid_accuracy, learning_rate."""
+    return pd.read_csv(folder / HISTORY)
+
+
+def check_band(name: str, value: float, band: tuple[float, float] | None) -> str:
+    """A sentence that holds no learned number, if the value lies in the band (or there is none); else AssertionError."""
+    if band is None:
+        return f"no band is set for the {name} of this run"
+    low, high = band
+    assert low <= value <= high, f"{name} {value:.4f} lies outside of {low} to {high}"
+    return f"{name} lies within {low} to {high}"

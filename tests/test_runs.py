@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import files, runs
+from lib.errors import InputError
+from lib.networks import Preparation, Recogniser, make_network
+
+
+@pytest.fixture
+def recogniser():
+    torch.manual_seed(0)
+    return Recogniser(make_network("custom", 3), Preparation(40, 80)).eval()
+
+
+def save(folder, recogniser):
+    probabilities = np.full((4, 3), 1 / 3)
+    runs.save_run(folder, recogniser, {"network": "custom", "test_accuracy": 0.5}, pd.DataFrame({"epoch": [1]}),
+                  np.array([0, 1, 2, 0]), probabilities, ["a", "b", "ß"])
+
+
+def test_a_run_leaves_four_files_and_nothing_half_written(tmp_path, recogniser):
+    save(tmp_path / "run", recogniser)
+    files = sorted(path.name for path in (tmp_path / "run").iterdir())
+    assert files == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
+
+
+def test_a_model_answers_the_same_after_loading(tmp_path, recogniser):
+    save(tmp_path, recogniser)
+    loaded, class_names = runs.load_model(tmp_path / files.MODEL)
+    images = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
+    assert torch.equal(loaded(images), recogniser(images)) and class_names == ["a", "b", "ß"]
+
+
+def test_predictions_hold_index_actual_and_probabilities(tmp_path, recogniser):
+    save(tmp_path, recogniser)
+    with np.load(tmp_path / files.PREDICTIONS) as arrays:
+        assert {name: arrays[name].shape for name in arrays} == {"index": (4,), "actual": (4,), "probabilities": (4, 3)}
+
+
+def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, recogniser):
+    save(tmp_path / "whole", recogniser)
+    save(tmp_path / "half", recogniser)
+    (tmp_path / "half" / files.METRICS).unlink()
+    assert runs.complete_runs(tmp_path) == [tmp_path / "whole"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04pickle"])
+def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="model.safetensors is not a model of this project"):
+        runs.load_model(tmp_path / "model.safetensors")
+
+
+def test_a_model_that_was_cut_short_is_refused(tmp_path, recogniser):
+    save(tmp_path, recogniser)
+    file = tmp_path / files.MODEL
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(InputError, match="damaged"):
+        runs.load_model(file)
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
+    files.write_json(tmp_path / "a.json", [1])
+    with pytest.raises(TypeError):
+        files.write_json(tmp_path / "a.json", [1, object()])
+    assert files.read_json(tmp_path / "a.json") == [1] and len(list(tmp_path.iterdir())) == 1
+
+
+def test_damaged_json_names_its_file(tmp_path):
+    (tmp_path / "a.json").write_text("[1,")
+    with pytest.raises(InputError, match="a.json is damaged"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_missing_json_says_what_to_run(tmp_path):
+    with pytest.raises(InputError, match="run the training notebook first"):
+        files.read_json(tmp_path / "a.json")
+
+
+def test_a_value_outside_of_its_band_fails():
+    with pytest.raises(AssertionError, match="0.5000 lies outside of 0.6 to 0.8"):
+        runs.check_band("accuracy", 0.5, (0.6, 0.8))
+
+
+def test_a_value_inside_of_its_band_is_not_printed():
+    assert runs.check_band("accuracy", 0.7123, (0.6, 0.8)) == "accuracy lies within 0.6 to 0.8"
