@@ -1,0 +1,125 @@
+"""What the tasks of the menu do, and how they tell it."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lib import pipeline
+from lib.errors import InputError
+from lib.files import RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path
+from lib.params import DataParameters, did_you_mean, load_profile, profile_names
+
+console = Console(highlight=False)
+
+
+def run_all(profile: str, settings: list[str], jobs: int) -> None:
+    """Runs a profile, shows what became of each notebook, and exits with status 1 if one did not end well."""
+    if jobs < 1:
+        raise InputError(f"--jobs {jobs}: at least one notebook must run at a time.")
+    summarise(pipeline.run_all(profile, settings, jobs), profile)
+
+
+def run_notebook(notebook: str, profile: str, settings: list[str]) -> None:
+    """Runs the steps of one notebook; status 1 if one did not end well."""
+    summarise(pipeline.run_notebook(notebook, profile, settings), profile)
+
+
+def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
+    """A table of steps, a table of results, and every failure with its notebook, cell and error."""
+    steps = Table("notebook", "state", "seconds", title=f"profile {profile}", title_justify="left")
+    for name, outcome in outcomes.items():
+        steps.add_row(name, outcome.state, f"{outcome.seconds:.0f}")
+    console.print(steps)
+    results = read_json(outputs_folder(f"outputs/{profile}") / RESULTS)
+    if results:
+        console.print(results_table(results))
+    failures = {name: outcome for name, outcome in outcomes.items() if outcome.state != "done"}
+    for name, outcome in failures.items():
+        console.print(f"\n[bold]{name} {outcome.state}[/bold]: ", end="")
+        console.print(outcome.problem, markup=False)
+    console.print(f"\nnotebooks and results: {shown_path(outputs_folder(f'outputs/{profile}'))}")
+    if failures:
+        sys.exit(1)
+
+
+def results_table(results: list[dict]) -> Table:
+    """One row per run; the conditions that all runs share stand in the title."""
+    first = results[0]
+    table = Table("network", "seed", "parameters", "train", "valid", "test", "seconds", title_justify="left",
+                  title=f"accuracy on {first['dataset']} {first['split']}, {first['n_test']:,} test images")
+    for row in results:
+        accuracies = (f"{row[part]:.2%}" for part in ("train_accuracy", "valid_accuracy", "test_accuracy"))
+        table.add_row(row["network"], str(row["seed"]), f"{row['parameters']:,}", *accuracies, f"{row['seconds']:.0f}")
+    return table
+
+
+def describe_data(profile: str, settings: list[str]) -> None:
+    """Makes, downloads or reads a profile's characters, which checks them, and says what they are."""
+    from lib.data import load_data  # after the parameters: a misspelt one is reported at once
+
+    values = load_profile(profile, settings).model_dump()
+    data = load_data(**{name: values[name] for name in DataParameters.model_fields})
+    console.print(f"{data.dataset} {data.split}: {len(data.class_names)} classes, {len(data.train_labels):,} images to train, "
+                  f"{len(data.valid_labels):,} to validate, {len(data.test_labels):,} to test", soft_wrap=True)
+    console.print(f"checksum {data.checksum}", data.note, soft_wrap=True)
+
+
+def draw_overview(profile: str, network: str = "custom") -> None:
+    """Draws docs/overview.png, the README's picture, from a profile's results."""
+    import numpy as np
+
+    from lib import confusions, plots, runs
+    from lib.data import load_data
+
+    values = load_profile(profile).model_dump()
+    data = load_data(**{name: values[name] for name in DataParameters.model_fields})
+    actual, probabilities = runs.read_predictions(outputs_folder(f"outputs/{profile}") / run_name(network, values["schedule"], values["seeds"][0]))
+    predicted = probabilities.argmax(axis=1)
+    counts = confusions.count_confusions(actual, predicted, len(data.class_names))
+    pairs = confusions.top_pairs(counts, data.class_names, n=9)[["actual", "predicted"]].itertuples(index=False)
+    plots.set_style()
+    figure = plots.overview(data.test_images, actual, np.asarray(predicted), data.class_names, confusions.errors_only(counts), list(pairs))
+    (ROOT / "docs").mkdir(exist_ok=True)
+    figure.savefig(ROOT / "docs" / "overview.png", dpi=80)
+
+
+def test(real: bool) -> None:
+    """pytest, then nbval over the notebooks; results go to a folder that is removed, so that no earlier one is read."""
+    with tempfile.TemporaryDirectory() as scratch:
+        environment = os.environ | {"HANDWRITING_OUTPUTS": scratch}
+        pytest = [sys.executable, "-W", "ignore", "-m", "pytest", "-q"]
+        nbval = ["--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"]
+        runs = [["tests"], nbval] + ([["tests/real"]] if real else [])
+        codes = [subprocess.run([*pytest, *arguments], cwd=ROOT, env=environment).returncode for arguments in runs]
+    sys.exit(1 if any(codes) else 0)
+
+
+def refresh() -> None:
+    """Executes the stored notebooks with their defaults and replaces them, one by one, when they have ended well."""
+    for notebook in sorted(pipeline.NOTEBOOKS.glob("*.ipynb")):
+        with tempfile.TemporaryDirectory() as scratch:
+            step = pipeline.Step(notebook.stem, str(notebook), f"{scratch}/{notebook.name}", {})
+            console.print(f"{notebook.stem}: started")
+            outcome = pipeline.run_step(step, threads=os.cpu_count() or 1)
+            if outcome.state != "done":
+                raise InputError(f"{notebook.name} is left as it was: {outcome.problem}")
+            pipeline.store(Path(step.output), notebook)
+
+
+def clean(profile: str, data: bool) -> None:
+    """Deletes one profile's results, or all, and with `data` what was downloaded and cached."""
+    from lib.cache import data_folder
+
+    if profile and profile not in profile_names():
+        raise InputError(f"There is no profile '{profile}'{did_you_mean(profile, profile_names())}.")
+    folders = [outputs_folder(f"outputs/{name}") for name in ([profile] if profile else profile_names())]
+    for folder in folders + ([data_folder()] if data else []):
+        if folder.exists():
+            shutil.rmtree(folder)
+            console.print(f"deleted {shown_path(folder)}")

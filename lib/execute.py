@@ -1,0 +1,27 @@
+"""One notebook, executed by papermill in a process of its own: `python -m lib.execute` with a step as JSON on stdin."""
+
+import json
+import sys
+import warnings
+
+import papermill
+
+from lib.files import ROOT
+
+
+def main() -> int:
+    step = json.load(sys.stdin)
+    warnings.simplefilter("ignore")
+    try:
+        papermill.execute_notebook(
+            step["notebook"], step["output"], step["parameters"], kernel_name="python3", cwd=str(ROOT / "notebooks"),
+            progress_bar=False, stdout_file=sys.stdout,
+        )
+    except papermill.PapermillExecutionError as error:
+        print(f"{error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

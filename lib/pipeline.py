@@ -1,0 +1,193 @@
+"""What has to be run for a profile, in which order, and the running of it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from lib.errors import InputError
+from lib.files import METRICS, RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path, write_json
+from lib.params import Profile, did_you_mean, load_profile
+
+NOTEBOOKS = ROOT / "notebooks"
+PREPARE = ["01-explore-data", "02-find-learning-rate"]
+TRAIN = "03-train"
+ANALYSE = ["04-compare", "05-confusions"]
+# glibc gives large tensors back to the system after every step; kept instead, the ResNet trains a sixth faster
+MEMORY = {"MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_MMAP_THRESHOLD_": "8000000000"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One notebook with its parameters, the executed copy it leaves, and the steps whose files it reads."""
+
+    name: str
+    notebook: str
+    output: str
+    parameters: dict
+    needs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a step ended: "done", "failed" or "skipped", the seconds it took, and why it did not end well."""
+
+    state: str
+    seconds: float = 0.0
+    problem: str = ""
+
+
+def parameters_of(notebook: Path) -> dict:
+    """Names and default values, as Python source, of a notebook's parameters cell."""
+    return {name: details["default"] for name, details in papermill.inspect_notebook(str(notebook)).items()}
+
+
+def make_step(profile: Profile, outputs: str, notebook: str, needs=(), **chosen) -> Step:
+    """A step that gives the notebook what its parameters cell asks for: from `chosen`, else from the profile."""
+    values = profile.model_dump(mode="json") | {"outputs": outputs} | chosen
+    parameters = {name: values[name] for name in parameters_of(NOTEBOOKS / f"{notebook}.ipynb") if name in values}
+    name = f"{notebook} {run_name(chosen['network'], profile.schedule, chosen['seed'])}" if "network" in chosen else notebook
+    output = outputs_folder(outputs) / "notebooks" / f"{name.replace(' ', '-')}.ipynb"
+    return Step(name, str(NOTEBOOKS / f"{notebook}.ipynb"), str(output), parameters, list(needs))
+
+
+def plan(profile: Profile, outputs: str) -> list[Step]:
+    """Every step of a profile, each after the steps that it needs."""
+    explore, rates = (make_step(profile, outputs, notebook) for notebook in PREPARE)
+    train = [make_step(profile, outputs, TRAIN, [rates.name], network=network, seed=seed)
+             for seed in profile.seeds for network in profile.networks]
+    analyse = [make_step(profile, outputs, notebook, [step.name for step in train]) for notebook in ANALYSE]
+    return [explore, rates, *train, *analyse]
+
+
+def run_folder(step: Step) -> Path:
+    """Where a training step leaves its results."""
+    chosen = step.parameters
+    return outputs_folder(chosen["outputs"]) / run_name(chosen["network"], chosen["schedule"], chosen["seed"])
+
+
+def is_training(step: Step) -> bool:
+    return Path(step.notebook).stem == TRAIN
+
+
+def run_step(step: Step, threads: int, say=print) -> Outcome:
+    """Runs one notebook in a process of its own, with so many threads for torch; `say` gets each line that it prints."""
+    Path(step.output).parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | MEMORY | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    environment.pop("JPY_SESSION_NAME", None)
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "lib.execute"], text=True, env=environment, cwd=ROOT,
+                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
+        process.stdin.write(json.dumps(asdict(step)))
+        process.stdin.close()
+        for line in process.stdout:
+            say(f"  {step.name}: {line.rstrip()}")
+        ended_well = process.wait() == 0
+        errors.seek(0)
+        problem = "" if ended_well else describe_failure(step, errors.read())
+    return Outcome("done" if ended_well else "failed", time.monotonic() - start, problem)
+
+
+def describe_failure(step: Step, stderr: str) -> str:
+    """The error, the cell it arose in, and where to see the rest."""
+    if not Path(step.output).exists():
+        return stderr.strip() or "its process was ended from outside"
+    for cell in nbformat.read(step.output, as_version=4).cells:
+        errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+        if errors:
+            return (f"{errors[0].ename}: {errors[0].evalue}\nin cell [{cell.execution_count}], which begins: "
+                    f"{cell.source.strip().splitlines()[0]}\nexecuted notebook: {shown_path(step.output)}")
+    return f"{stderr.strip() or 'its process was ended from outside'}\nexecuted so far: {shown_path(step.output)}"
+
+
+def store(executed: Path, notebook: Path) -> None:
+    """Replaces a stored notebook by its executed copy, less papermill's notes of when and where it ran."""
+    content = nbformat.read(executed, as_version=4)
+    content.metadata.pop("papermill", None)
+    for cell in content.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != "papermill"]
+        if not cell.metadata["tags"]:
+            del cell.metadata["tags"]
+    nbformat.write(content, notebook)
+
+
+def run_steps(steps: list[Step], jobs: int = 1, say=print) -> dict[str, Outcome]:
+    """Runs the steps, `jobs` at a time, each as soon as those it needs are done; one that fails stops only those that need it."""
+    outcomes: dict[str, Outcome] = {}
+    waiting, running = list(steps), {}
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    planned = {step.name for step in steps}
+    with ThreadPoolExecutor(jobs) as pool:
+        while waiting or running:
+            for step in list(waiting):
+                needs = [outcomes.get(name) for name in step.needs if name in planned]
+                if any(outcome and outcome.state != "done" for outcome in needs):
+                    waiting.remove(step)
+                    outcomes[step.name] = Outcome("skipped", problem=f"it needs {missing_needs(step, outcomes)}")
+                    say(f"{step.name}: skipped")
+                elif all(needs) and len(running) < jobs:
+                    waiting.remove(step)
+                    if is_training(step):  # an earlier result must not be taken for this one's
+                        (run_folder(step) / METRICS).unlink(missing_ok=True)
+                    say(f"{step.name}: started")
+                    running[pool.submit(run_step, step, threads, say)] = step
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                step = running.pop(future)
+                outcomes[step.name] = outcome = future.result()
+                say(f"{step.name}: {outcome.state} after {outcome.seconds:.0f} s")
+    return outcomes
+
+
+def missing_needs(step: Step, outcomes: dict[str, Outcome]) -> str:
+    return ", ".join(name for name in step.needs if name in outcomes and outcomes[name].state != "done")
+
+
+def write_results(steps: list[Step], outputs: str) -> Path:
+    """results.json: the metrics of the plan's finished runs, as one list."""
+    finished = [run_folder(step) / METRICS for step in steps if is_training(step)]
+    path = outputs_folder(outputs) / RESULTS
+    write_json(path, [read_json(metrics) for metrics in finished if metrics.exists()])
+    return path
+
+
+def run_all(profile_name: str, settings: list[str] = (), jobs: int = 1) -> dict[str, Outcome]:
+    """Every notebook of a profile; writes results.json from what has been trained."""
+    profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
+    steps = plan(profile, outputs)
+    outcomes = run_steps(steps, jobs)
+    write_results(steps, outputs)
+    return outcomes
+
+
+def run_notebook(name: str, profile_name: str, settings: list[str] = ()) -> dict[str, Outcome]:
+    """The steps of one notebook, named in full or by its number; what it reads must have been run before."""
+    known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    notebook = next((stem for stem in known if name in (stem, stem[:2], stem.lstrip("0")[:1], f"{stem}.ipynb")), None)
+    if notebook is None:
+        raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}.")
+    profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
+    steps = plan(profile, outputs)
+    outcomes = run_steps([step for step in steps if Path(step.notebook).stem == notebook])
+    write_results(steps, outputs)
+    return outcomes
+
+
+def train_missing(outputs: str) -> list[str]:
+    """Names of a profile's training runs, after running those that have no result yet; InputError if one fails."""
+    steps = [step for step in plan(load_profile(Path(outputs).name), outputs) if is_training(step)]
+    missing = [step for step in steps if not (run_folder(step) / METRICS).exists()]
+    for name, outcome in run_steps(missing).items():
+        if outcome.state != "done":
+            raise InputError(f"{name} did not end well: {outcome.problem}")
+    return [run_folder(step).name for step in steps]

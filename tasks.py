@@ -1,0 +1,92 @@
+"""The menu: `invoke --list` shows it, `invoke --help NAME` explains one entry."""
+
+import functools
+
+from invoke import Exit, task
+
+PROFILE = {"profile": "a file of params/, without .yml", "set": "key=value, as often as needed"}
+
+
+def said_plainly(body):
+    """A user's mistake ends the command with its one sentence and status 2, not with a traceback."""
+
+    @functools.wraps(body)
+    def wrapper(*args, **kwargs):
+        from lib.errors import InputError
+
+        try:
+            return body(*args, **kwargs)
+        except InputError as error:
+            raise Exit(str(error), code=2) from None
+        except KeyboardInterrupt:
+            raise Exit("Stopped; finished results are kept, and the same command runs everything again.", code=130) from None
+
+    return wrapper
+
+
+@task(iterable=["set"], help=PROFILE | {"jobs": "notebooks run at the same time"})
+@said_plainly
+def run_all(c, profile="strokes", set=None, jobs=1):
+    """Run every notebook of a profile."""
+    from lib import commands
+
+    commands.run_all(profile, set, jobs)
+
+
+@task(iterable=["set"], positional=["notebook"], help=PROFILE | {"notebook": "its name or number, such as 03"})
+@said_plainly
+def run(c, notebook, profile="strokes", set=None):
+    """Run one notebook: invoke run 03."""
+    from lib import commands
+
+    commands.run_notebook(notebook, profile, set)
+
+
+@task(iterable=["set"], help=PROFILE)
+@said_plainly
+def data(c, profile="strokes", set=None):
+    """Generate or download the characters, and check them."""
+    from lib import commands
+
+    commands.describe_data(profile, set)
+
+
+@task
+def lab(c):
+    """Open the notebooks in JupyterLab."""
+    c.run("jupyter lab notebooks", pty=True)
+
+
+@task(help={"real": "also the checks on real handwriting in ../shared/data"})
+def test(c, real=False):
+    """Run the tests and check the stored notebooks."""
+    from lib import commands
+
+    commands.test(c, real)
+
+
+@task
+@said_plainly
+def refresh(c):
+    """Run and store the notebooks anew."""
+    from lib import commands
+
+    commands.refresh()
+
+
+@task(help={"profile": PROFILE["profile"]})
+@said_plainly
+def picture(c, profile="strokes"):
+    """Draw the README's picture from results."""
+    from lib import commands
+
+    commands.draw_overview(profile)
+
+
+@task(help={"profile": "only this profile's results", "data": "the cached and downloaded data as well"})
+@said_plainly
+def clean(c, profile="", data=False):
+    """Delete results (and, with --data, cached data)."""
+    from lib import commands
+
+    commands.clean(profile, data)

@@ -1,0 +1,140 @@
+"""What holds for every stored notebook, and that nbval would notice if it did not hold any longer."""
+
+import base64
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from lib import pipeline
+from lib.files import ROOT
+from lib.params import Profile
+
+NOTEBOOKS = sorted(pipeline.NOTEBOOKS.glob("*.ipynb"))
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+SILENT = ("import ", "from ", "def ", "assert ", "for ", "if ", "#")
+
+
+def code_cells(path):
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def shows_something(cell):
+    """True if the cell's last line is an expression, whose value a notebook displays."""
+    last = cell.source.rstrip().splitlines()[-1]
+    return not (last.startswith((" ", *SILENT, ")")) or last.endswith(";") or re.match(r"[\w\[\]\"', .]+(, [\w]+)* [-+*/]?= ", last))
+
+
+def test_the_notebooks_are_numbered_from_1():
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(1, len(NOTEBOOKS) + 1)]
+
+
+@each_notebook
+def test_a_notebook_has_one_cell_of_parameters(path):
+    assert sum("parameters" in cell.metadata.get("tags", []) for cell in code_cells(path)) == 1
+
+
+@each_notebook
+def test_every_parameter_has_a_type_and_a_meaning(path):
+    cell = next(cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", []))
+    for line in cell.source.splitlines():
+        assert re.fullmatch(r"\w+: (str|int|float|list|dict) = .+  # .+|\w+: (str|int|float|list|dict) = .+ # .+", line), line
+
+
+@each_notebook
+def test_the_defaults_are_those_of_the_small_profile(path):
+    small = pipeline.load_profile("small").model_dump(mode="json") | {"outputs": "outputs/small", "network": "custom", "seed": 0}
+    for name, default in pipeline.parameters_of(path).items():
+        value = eval(default)
+        expected = {key: small[name][key] for key in value} if name == "accuracy_bands" else small[name]
+        assert value == expected, name
+
+
+def test_the_small_profile_is_the_default_one():
+    assert pipeline.load_profile("small").model_copy(update={"accuracy_bands": {}}) == Profile()
+
+
+@each_notebook
+def test_a_notebook_is_stored_executed_from_top_to_bottom(path):
+    assert [cell.execution_count for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
+
+
+@each_notebook
+def test_every_cell_that_shows_something_has_its_output_stored(path):
+    assert [cell.source for cell in code_cells(path) if shows_something(cell) and not cell.outputs] == []
+
+
+@each_notebook
+def test_no_cell_is_left_out_of_the_check(path):
+    assert not [cell for cell in code_cells(path) if "NBVAL_SKIP" in cell.source or "nbval-skip" in cell.metadata.get("tags", [])]
+
+
+@each_notebook
+def test_a_cell_whose_output_is_not_compared_says_why(path):
+    ignored = [cell.source for cell in code_cells(path) if "NBVAL_IGNORE_OUTPUT" in cell.source]
+    assert all(re.match(r"# NBVAL_IGNORE_OUTPUT: \w+", source) for source in ignored)
+
+
+@each_notebook
+def test_cells_are_short_and_figures_small(path):
+    for cell in code_cells(path):
+        images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
+        assert len(cell.source.splitlines()) <= 25
+        assert all(len(base64.b64decode(image)) < 100_000 for image in images), cell.source
+
+
+@each_notebook
+def test_a_notebook_holds_no_path_of_the_machine_it_ran_on(path):
+    text = path.read_text()
+    assert str(ROOT) not in text and "/tmp/" not in text and "papermill" not in nbformat.read(path, as_version=4).metadata
+
+
+def tampered(tmp_path, change):
+    """A copy of the first notebook in which `change` has altered the cells; the name of nbval's verdict on it."""
+    notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
+    change([cell for cell in notebook.cells if cell.cell_type == "code"])
+    nbformat.write(notebook, tmp_path / "copy.ipynb")
+    command = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-x", "--nbval", "--nbval-sanitize-with",
+               str(ROOT / "tests/sanitize.cfg"), "-c", str(ROOT / "pyproject.toml"), str(tmp_path / "copy.ipynb")]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def find(cells, text):
+    return next(cell for cell in cells if text in cell.source)
+
+
+def test_nbval_accepts_the_notebook_as_it_is(tmp_path):
+    assert tampered(tmp_path, lambda cells: None).returncode == 0
+
+
+def test_nbval_notices_a_changed_output(tmp_path):
+    def change(cells):
+        output = find(cells, "counts.T").outputs[0]
+        output.data["text/plain"] = output.data["text/plain"].replace("54", "55", 1)
+
+    done = tampered(tmp_path, change)
+    assert done.returncode == 1 and "mismatch 'text/plain'" in done.stdout
+
+
+def test_nbval_notices_a_missing_output(tmp_path):
+    done = tampered(tmp_path, lambda cells: find(cells, "counts.T").outputs.clear())
+    assert done.returncode == 1 and "Unexpected output fields" in done.stdout
+
+
+def test_nbval_notices_a_number_outside_of_its_band(tmp_path):
+    def change(cells):
+        cell = find(cells, "assert 0.30 < accuracy")
+        cell.source = cell.source.replace("0.30 < accuracy < 0.65", "0.90 < accuracy < 0.95")
+
+    done = tampered(tmp_path, change)
+    assert done.returncode == 1 and "AssertionError" in done.stdout
+
+
+def test_nbval_notices_an_exception(tmp_path):
+    def change(cells):
+        find(cells, "counts.T").source = "counts.transposed()"
+
+    done = tampered(tmp_path, change)
+    assert done.returncode == 1 and "AttributeError" in done.stdout
