@@ -1,6 +1,7 @@
 """The menu: `invoke --list` shows it, `invoke --help NAME` explains one entry."""
 
 import functools
+import sys
 
 from invoke import Exit, task
 
@@ -19,14 +20,14 @@ def said_plainly(body):
         except InputError as error:
             raise Exit(str(error), code=2) from None
         except KeyboardInterrupt:
-            raise Exit("Stopped; finished results are kept, and the same command runs everything again.", code=130) from None
+            raise Exit("Stopped: results of finished notebooks are kept.", code=130) from None
 
     return wrapper
 
 
 @task(iterable=["set"], help=PROFILE | {"jobs": "notebooks run at the same time"})
 @said_plainly
-def run_all(c, profile="strokes", set=None, jobs=1):
+def run_all(c, profile="strokes", set=None, jobs="1"):
     """Run every notebook of a profile."""
     from lib import commands
 
@@ -52,17 +53,19 @@ def data(c, profile="strokes", set=None):
 
 
 @task
+@said_plainly
 def lab(c):
     """Open the notebooks in JupyterLab."""
-    c.run("jupyter lab notebooks", pty=True)
+    c.run(f'"{sys.executable}" -m jupyter lab notebooks', pty=sys.platform != "win32")
 
 
 @task(help={"real": "also the checks on real handwriting in ../shared/data"})
+@said_plainly
 def test(c, real=False):
     """Run the tests and check the stored notebooks."""
     from lib import commands
 
-    commands.test(c, real)
+    commands.test(real)
 
 
 @task
@@ -83,7 +86,7 @@ def picture(c, profile="strokes"):
     commands.draw_overview(profile)
 
 
-@task(help={"profile": "only this profile's results", "data": "the cached and downloaded data as well"})
+@task(help={"profile": "only this profile's results", "data": "cached and downloaded data as well"})
 @said_plainly
 def clean(c, profile="", data=False):
     """Delete results (and, with --data, cached data)."""

@@ -5,6 +5,8 @@ Source of the splits: Cohen, Afshar, Tapson, van Schaik (2017), https://arxiv.or
 
 import string
 
+import numpy as np
+
 from lib.errors import InputError
 
 DIGITS = string.digits
@@ -37,5 +39,12 @@ def fold_case(name: str) -> str:
 
 
 def fold_look_alikes(name: str) -> str:
-    """The name with case folded and each group of LOOK_ALIKES counted as one: 'l' and '1' both give '1lIi'."""
-    return next((group for group in LOOK_ALIKES if name in group), fold_case(name))
+    """The name with case folded and each group of LOOK_ALIKES counted as one: 'l', 'L' and '1' all give '1lIi'."""
+    folded = fold_case(name)
+    return next((group for group in LOOK_ALIKES if folded in map(fold_case, group)), folded)
+
+
+def split_labels(split: str) -> np.ndarray:
+    """The label that each of the 62 ByClass classes has in a split, int64 (62,); -1 where it has none."""
+    labels = {name: label for label, name in enumerate(class_names(split))}
+    return np.array([labels.get(name, labels.get(name.upper(), -1)) for name in BYCLASS])

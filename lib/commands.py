@@ -18,11 +18,16 @@ from lib.params import DataParameters, did_you_mean, load_profile, profile_names
 console = Console(highlight=False)
 
 
-def run_all(profile: str, settings: list[str], jobs: int) -> None:
+def run_all(profile: str, settings: list[str], jobs: str) -> None:
     """Runs a profile, shows what became of each notebook, and exits with status 1 if one did not end well."""
-    if jobs < 1:
-        raise InputError(f"--jobs {jobs}: at least one notebook must run at a time.")
-    summarise(pipeline.run_all(profile, settings, jobs), profile)
+    if not jobs.isdecimal() or int(jobs) < 1:
+        raise InputError(f"--jobs {jobs}: give a number of notebooks to run at the same time, 1 or more.")
+    checked = load_profile(profile, settings)
+    if checked.source == "emnist" and not checked.archive:
+        from lib import emnist  # downloads here, where its progress bar can be seen, and before anything is run
+
+        emnist.load(checked.split)
+    summarise(pipeline.run_all(profile, settings, int(jobs)), profile)
 
 
 def run_notebook(notebook: str, profile: str, settings: list[str]) -> None:
@@ -49,13 +54,14 @@ def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
 
 
 def results_table(results: list[dict]) -> Table:
-    """One row per run; the conditions that all runs share stand in the title."""
-    first = results[0]
-    table = Table("network", "seed", "parameters", "train", "valid", "test", "seconds", title_justify="left",
-                  title=f"accuracy on {first['dataset']} {first['split']}, {first['n_test']:,} test images")
+    """One row per finished run; the data stand in the title where all runs share them."""
+    data = {f"{row['dataset']} {row['split']}".strip() for row in results}
+    table = Table("network", "schedule", "seed", "epochs", "parameters", "train", "valid", "test", "of", "seconds",
+                  title=f"accuracy on {data.pop()}" if len(data) == 1 else "accuracy", title_justify="left")
     for row in results:
         accuracies = (f"{row[part]:.2%}" for part in ("train_accuracy", "valid_accuracy", "test_accuracy"))
-        table.add_row(row["network"], str(row["seed"]), f"{row['parameters']:,}", *accuracies, f"{row['seconds']:.0f}")
+        table.add_row(row["network"], row["schedule"], str(row["seed"]), str(row["epochs_run"]), f"{row['parameters']:,}",
+                      *accuracies, f"{row['n_test']:,}", f"{row['seconds']:.0f}")
     return table
 
 
@@ -72,19 +78,19 @@ def describe_data(profile: str, settings: list[str]) -> None:
 
 def draw_overview(profile: str, network: str = "custom") -> None:
     """Draws docs/overview.png, the README's picture, from a profile's results."""
-    import numpy as np
-
     from lib import confusions, plots, runs
     from lib.data import load_data
 
     values = load_profile(profile).model_dump()
     data = load_data(**{name: values[name] for name in DataParameters.model_fields})
-    actual, probabilities = runs.read_predictions(outputs_folder(f"outputs/{profile}") / run_name(network, values["schedule"], values["seeds"][0]))
+    run = outputs_folder(f"outputs/{profile}") / run_name(network, values["schedule"], values["seeds"][0])
+    actual, probabilities = runs.read_predictions(run)
     predicted = probabilities.argmax(axis=1)
     counts = confusions.count_confusions(actual, predicted, len(data.class_names))
     pairs = confusions.top_pairs(counts, data.class_names, n=9)[["actual", "predicted"]].itertuples(index=False)
     plots.set_style()
-    figure = plots.overview(data.test_images, actual, np.asarray(predicted), data.class_names, confusions.errors_only(counts), list(pairs))
+    shares = confusions.errors_only(counts)
+    figure = plots.overview(data.dataset, data.test_images, actual, predicted, data.class_names, shares, list(pairs))
     (ROOT / "docs").mkdir(exist_ok=True)
     figure.savefig(ROOT / "docs" / "overview.png", dpi=80)
 
@@ -92,7 +98,7 @@ def draw_overview(profile: str, network: str = "custom") -> None:
 def test(real: bool) -> None:
     """pytest, then nbval over the notebooks; results go to a folder that is removed, so that no earlier one is read."""
     with tempfile.TemporaryDirectory() as scratch:
-        environment = os.environ | {"HANDWRITING_OUTPUTS": scratch}
+        environment = pipeline.quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
         pytest = [sys.executable, "-W", "ignore", "-m", "pytest", "-q"]
         nbval = ["--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"]
         runs = [["tests"], nbval] + ([["tests/real"]] if real else [])
@@ -101,14 +107,18 @@ def test(real: bool) -> None:
 
 
 def refresh() -> None:
-    """Executes the stored notebooks with their defaults and replaces them, one by one, when they have ended well."""
-    for notebook in sorted(pipeline.NOTEBOOKS.glob("*.ipynb")):
-        with tempfile.TemporaryDirectory() as scratch:
+    """Executes the stored notebooks with their defaults and replaces them, one by one, when they have ended well.
+
+    What they read of one another is made anew in a folder that is removed.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        os.environ["HANDWRITING_OUTPUTS"] = scratch
+        for notebook in sorted(pipeline.NOTEBOOKS.glob("*.ipynb")):
             step = pipeline.Step(notebook.stem, str(notebook), f"{scratch}/{notebook.name}", {})
             console.print(f"{notebook.stem}: started")
             outcome = pipeline.run_step(step, threads=os.cpu_count() or 1)
             if outcome.state != "done":
-                raise InputError(f"{notebook.name} is left as it was: {outcome.problem}")
+                raise InputError(f"{notebook.name} is left as it was, since it failed: {outcome.problem.splitlines()[0]}.")
             pipeline.store(Path(step.output), notebook)
 
 
@@ -117,9 +127,9 @@ def clean(profile: str, data: bool) -> None:
     from lib.cache import data_folder
 
     if profile and profile not in profile_names():
-        raise InputError(f"There is no profile '{profile}'{did_you_mean(profile, profile_names())}.")
+        raise InputError(f"There is no profile '{profile}'{did_you_mean(profile, profile_names())}")
     folders = [outputs_folder(f"outputs/{name}") for name in ([profile] if profile else profile_names())]
-    for folder in folders + ([data_folder()] if data else []):
+    for folder in folders + ([data_folder() / "cache", data_folder() / "raw"] if data else []):
         if folder.exists():
             shutil.rmtree(folder)
             console.print(f"deleted {shown_path(folder)}")

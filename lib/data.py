@@ -1,13 +1,13 @@
 """Characters to train, validate and test on, whatever their source: the one way into data."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from lib import emnist, folder, forms, images, strokes
 from lib.cache import cached_arrays, digest, save_blocks
-from lib.classes import class_names
+from lib.classes import class_names, split_labels
 from lib.params import DataParameters, check
 
 BLOCK = 8192  # images copied at a time
@@ -33,6 +33,7 @@ class CharacterData:
     split: str
     checksum: str
     note: str = ""
+    conditions: dict = field(default_factory=dict)  # cap, valid_fraction and data_seed
 
 
 def load_data(parameters: DataParameters | None = None, **overrides) -> CharacterData:
@@ -56,7 +57,8 @@ def load_data(parameters: DataParameters | None = None, **overrides) -> Characte
         _save_part(target, "train", source, rows[~in_valid])
         _save_part(target, "valid", source, rows[in_valid])
 
-    return replace(source, **cached_arrays(f"divided/{key}", build))
+    conditions = parameters.model_dump(include={"cap", "valid_fraction", "data_seed"})
+    return replace(source, **cached_arrays(f"divided/{key}", build), conditions=conditions)
 
 
 def capped(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
@@ -113,7 +115,7 @@ def _strokes(parameters: DataParameters) -> CharacterData:
         arrays = {}
         for part, per_class in sizes.items():
             pictures, labels = strokes.generate(per_class, seed=seed, part=part)
-            labels = emnist.split_labels(split)[labels]  # -1: not in this split
+            labels = split_labels(split)[labels]  # -1: not in this split
             arrays |= {f"{part}_images": pictures[labels >= 0], f"{part}_labels": labels[labels >= 0]}
         arrays["checksum"] = np.array([digest(*arrays.values())])
         for name, array in arrays.items():

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from lib import strokes
 from lib.cache import cached_arrays, data_folder, file_md5, only_one_process, save_blocks
-from lib.classes import BYCLASS, class_names
+from lib.classes import class_names, split_labels
 from lib.errors import InputError
 
 URLS = (
@@ -128,7 +128,7 @@ def read_split(archive: Path, split: str, folder: Path) -> None:
     of 28 x 28 images, has not as many images as labels, labels outside the split or a class without images; where
     the mapping names other classes; where the images are not transposed as EMNIST's are, or do not fit their labels.
     """
-    with zipfile.ZipFile(archive) as zip_file:
+    with _opened(archive) as zip_file:
         with _member(zip_file, f"emnist-{split}-mapping.txt") as stream:
             _check_mapping(stream.read().decode(), split)
         for part in ("train", "test"):
@@ -139,6 +139,13 @@ def read_split(archive: Path, split: str, folder: Path) -> None:
             with _member(zip_file, f"emnist-{split}-{part}-images-idx3-ubyte.gz") as stream:
                 save_blocks(images_file, (len(labels), 28, 28), _upright_blocks(stream, len(labels)))
                 check_fit(np.load(images_file, mmap_mode="r"), labels, split)
+
+
+def _opened(archive: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"The archive {archive} is damaged ({error}); set `archive` to a good copy of EMNIST's gzip.zip.") from error
 
 
 @contextmanager
@@ -159,7 +166,10 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[BinaryIO]:
 
 def _check_mapping(text: str, split: str) -> None:
     """A line is a label and the code points it stands for: one, or for letters the upper and the lower case."""
-    rows = [[int(number) for number in line.split()] for line in text.splitlines() if line.strip()]
+    try:
+        rows = [[int(number) for number in line.split()] for line in text.splitlines() if line.strip()]
+    except ValueError:
+        raise ValueError("it is no table of labels and code points") from None
     found = {label: chr(code) for label, code, *_ in rows}
     for label, name in enumerate(class_names(split), start=FIRST_LABEL.get(split, 0)):
         if found.get(label) != name:
@@ -242,9 +252,3 @@ def _reference_means(split: str) -> np.ndarray:
     images, labels = strokes.generate(per_class=20, seed=0)
     labels = split_labels(split)[labels]
     return _class_means(images[labels >= 0], labels[labels >= 0], split)
-
-
-def split_labels(split: str) -> np.ndarray:
-    """The label that each of the 62 ByClass classes has in a split, int64 (62,); -1 where it has none."""
-    labels = {name: label for label, name in enumerate(class_names(split))}
-    return np.array([labels.get(name, labels.get(name.upper(), -1)) for name in BYCLASS])

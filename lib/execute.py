@@ -17,8 +17,8 @@ def main() -> int:
             step["notebook"], step["output"], step["parameters"], kernel_name="python3", cwd=str(ROOT / "notebooks"),
             progress_bar=False, stdout_file=sys.stdout,
         )
-    except papermill.PapermillExecutionError as error:
-        print(f"{error.ename}: {error.evalue}", file=sys.stderr)
+    except Exception as error:  # whatever it is becomes the step's failure: its last line, told by the parent
+        print(f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}", file=sys.stderr)
         return 1
     return 0
 

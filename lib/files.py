@@ -13,6 +13,7 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from lib.errors import InputError
@@ -20,6 +21,7 @@ from lib.errors import InputError
 ROOT = Path(__file__).resolve().parent.parent
 METRICS, MODEL, HISTORY, PREDICTIONS = "metrics.json", "model.safetensors", "history.csv", "predictions.npz"
 RATES, RESULTS = "learning_rates.json", "results.json"
+LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # set where a person is watching the cell
 
 
 def outputs_folder(name: str) -> Path:
@@ -55,3 +57,23 @@ def shown_path(path: str | Path) -> str:
     """The path as a user would type it: from the repository, where it lies inside."""
     path = Path(path)
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
+def complete_runs(outputs: Path) -> list[Path]:
+    """Folders of the finished runs below a profile's folder, in the order of their names."""
+    return sorted(path.parent for path in outputs.glob(f"*/{METRICS}"))
+
+
+def read_results(outputs: Path) -> list[dict]:
+    """The metrics of every finished run."""
+    return [read_json(folder / METRICS) for folder in complete_runs(outputs)]
+
+
+def check_writable(folder: Path) -> None:
+    """InputError unless files can be written into the folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); free some space or change its permissions.") from None

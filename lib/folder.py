@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from lib import images
 from lib.cache import cached_arrays, digest
 from lib.errors import InputError
 from lib.images import convert
@@ -41,13 +42,13 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], list[str]]:
     _check_classes(folder, train, test, names)
 
     def build(target: Path) -> None:
-        images = np.stack([_read(file) for file, _ in train + test])  # (N, 28, 28)
+        pictures = np.stack([_read(file) for file, _ in train + test])  # (N, 28, 28)
         labels = np.array([names.index(name) for _, name in train + test])
         in_test = np.arange(len(labels)) >= len(train)
-        np.save(target / "images.npy", images)
+        np.save(target / "images.npy", pictures)
         np.save(target / "labels.npy", labels)
         np.save(target / "in_test.npy", in_test)
-        np.save(target / "checksum.npy", [digest(images, labels, in_test)])
+        np.save(target / "checksum.npy", [digest(pictures, labels, in_test)])
 
     return cached_arrays(f"folders/{_fingerprint(folder, train, test)}", build), names
 
@@ -95,7 +96,7 @@ def _listed(table: Path) -> list[Item]:
 
 def _check_classes(folder: Path, train: list[Item], test: list[Item], names: list[str]) -> None:
     if len(names) < 2:
-        raise InputError(f"{folder} has images of {len(names)} classes, and at least 2 are needed; see lib/folder.py.")
+        raise InputError(f"{folder} has images of fewer than 2 classes; put the images of each class into a folder of its own.")
     counts = {name: sum(label == name for _, label in train) for name in names}
     rarest = min(names, key=counts.get)
     if counts[rarest] < LEAST_IMAGES:
@@ -113,12 +114,15 @@ def _read(file: Path) -> np.ndarray:
         with Image.open(file) as image:
             return convert(image)
     except InputError as error:
-        raise InputError(f"{file} cannot be used: {error}") from error
+        raise InputError(f"{file} cannot be used, because {str(error)[0].lower()}{str(error)[1:]}") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         what = type(error).__name__
         raise InputError(f"{file} cannot be read as an image ({what}); replace it or take it out.") from error
 
 
 def _fingerprint(folder: Path, train: list[Item], test: list[Item]) -> str:
-    states = [(str(file.resolve()), name, file.stat().st_size, file.stat().st_mtime_ns) for file, name in train + test]
-    return digest(repr((states, len(train))))
+    try:
+        states = [(str(file.resolve()), name, file.stat().st_size, file.stat().st_mtime_ns) for file, name in train + test]
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}); replace it or take it out.") from error
+    return digest(repr((states, len(train))), Path(images.__file__).read_text())  # another conversion, other images

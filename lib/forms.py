@@ -130,7 +130,7 @@ def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
     Returns chances (F,) float64, cumulative: those of class c rise from c to c + 1; points (F, 96, 2) float32, x to the
     right and y down, the longer side from -1 to 1; the same with corners rounded by a hurried hand; and the number of
     each point's stroke, (F, 96) int64 from 0. Cached: do not change them. Raises ValueError where HAND is malformed.
-    Source of the glyphs: https://pypi.org/project/Hershey-Fonts/
+    Source of the glyphs: the Hershey-Fonts package
     """
     hand, glyphs = hand_forms(), {font: HersheyFonts(load_default_font=font).all_glyphs for font in FONTS}
     forms, chances = [], []

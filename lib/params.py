@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -55,6 +55,7 @@ class DataParameters(Parameters):
 
 
 def existing_path(name: str, value: str) -> Path:
+    """The path, absolute, looked for from the current folder and then from the repository; ValueError if it is nowhere."""
     for path in (Path(value).expanduser(), ROOT / value):
         if path.exists():
             return path.resolve()
@@ -87,8 +88,8 @@ class Profile(DataParameters, TrainingSettings):
     """A whole experiment: the data, the training, and which networks and seeds."""
 
     networks: list[str] = Field(["resnet", "lenet", "custom"], min_length=1)  # the slowest first: two at a time end together
-    seeds: list[int] = Field([0], min_length=1)
-    accuracy_bands: dict[str, tuple[float, float]] = {}  # network: lowest and highest test accuracy to accept
+    seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field([0], min_length=1)
+    accuracy_bands: dict[str, list[float]] = {}  # network: lowest and highest test accuracy to accept
 
     @model_validator(mode="after")
     def know_the_networks(self):
@@ -99,27 +100,43 @@ class Profile(DataParameters, TrainingSettings):
                 raise ValueError(f"networks names '{name}', which lib/networks.py does not have{did_you_mean(name, NETWORKS)}")
         return self
 
+    @model_validator(mode="after")
+    def name_each_run_once(self):
+        for key in ("networks", "seeds"):
+            if len(set(getattr(self, key))) < len(getattr(self, key)):
+                raise ValueError(f"{key} names the same one twice")
+        for name, band in self.accuracy_bands.items():
+            if len(band) != 2 or not 0 <= band[0] <= band[1] <= 1:
+                raise ValueError(f"accuracy_bands of {name} is {band}, but it must be [lowest, highest] between 0 and 1")
+        return self
+
 
 def did_you_mean(name: str, known) -> str:
-    """'; did you mean ...?' with the nearest known name, or else what there is to choose from."""
+    """The end of a sentence: '; did you mean ...?' with the nearest known name, or else what there is to choose from."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else f"; choose from {', '.join(known)}"
+    return f"; did you mean '{near[0]}'?" if near else f"; choose from {', '.join(known)}."
 
 
-def check(model: type[Parameters], values: dict[str, Any], origin: str = "") -> Parameters:
-    """The values as a checked model; InputError naming the key, what is wrong with it, and the nearest right one."""
+def check(model: type[Parameters], values: dict[str, Any], origins: dict[str, str] | None = None) -> Parameters:
+    """The values as a checked model; InputError naming the key, what is wrong with it, and the nearest right one.
+
+    `origins` says where each key was set, for the message.
+    """
     try:
         return model(**values)
     except ValidationError as error:
         first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
+    key, message = ".".join(map(str, first["loc"])), first["msg"]
     if first["type"] == "extra_forbidden":
         problem = f"there is no parameter '{key}'{did_you_mean(key, model.model_fields)}"
     elif first["type"] == "value_error":
         problem = str(first["ctx"]["error"])
+    elif message.startswith("Input should be "):
+        problem = f"{key} is {first['input']!r}, but it must be {message.removeprefix('Input should be ')}"
     else:
-        problem = f"{key} is {first['input']!r}, but it must be: {first['msg'].removeprefix('Input should be ')}"
-    raise InputError(f"{origin + ': ' if origin else ''}{problem}.")
+        problem = f"{key} is {first['input']!r}: {message[0].lower()}{message[1:]}"
+    origin = (origins or {}).get(key.split(".")[0], "")
+    raise InputError(f"{origin}{problem}{'' if problem[-1] in '?.' else '.'}")
 
 
 def profile_names() -> list[str]:
@@ -130,13 +147,13 @@ def profile_names() -> list[str]:
 def read_profile(name: str) -> dict:
     """The keys that params/<name>.yml sets; InputError for an unknown profile or a file that is not `key: value`."""
     if name not in profile_names():
-        raise InputError(f"There is no profile '{name}'{did_you_mean(name, profile_names())}.")
+        raise InputError(f"There is no profile '{name}'{did_you_mean(name, profile_names())}")
     path = PROFILES / f"{name}.yml"
     try:
         values = yaml.safe_load(path.read_text()) or {}
     except yaml.YAMLError as error:
         raise InputError(f"params/{path.name} is not valid YAML: {' '.join(str(error).split())}.") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"params/{path.name} must hold lines of the form 'key: value'.")
     return values
 
@@ -151,12 +168,12 @@ def read_settings(settings: list[str]) -> dict:
         try:
             values[key.strip()] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:
-            raise InputError(f"--set {setting}: the value is not valid YAML; lists are written [0,1,2].") from None
+            raise InputError(f"--set {setting}: the value is not valid YAML; lists are written '[0,1,2]'.") from None
     return values
 
 
 def load_profile(name: str, settings: list[str] = ()) -> Profile:
     """A profile with the settings of the command line on top; InputError if anything in either cannot be."""
-    values = read_profile(name)
-    check(Profile, values, f"params/{name}.yml")
-    return check(Profile, values | read_settings(settings), "--set")
+    given, set_now = read_profile(name), read_settings(settings)
+    origins = dict.fromkeys(given, f"params/{name}.yml: ") | dict.fromkeys(set_now, "--set: ")
+    return check(Profile, given | set_now, origins)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -14,12 +15,15 @@ import nbformat
 import papermill
 
 from lib.errors import InputError
-from lib.files import METRICS, RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path, write_json
+from lib.files import (
+    LIVE_NOTEBOOK, METRICS, RESULTS, ROOT, check_writable, outputs_folder, read_results, run_name, shown_path, write_json,
+)
 from lib.params import Profile, did_you_mean, load_profile
 
 NOTEBOOKS = ROOT / "notebooks"
 PREPARE = ["01-explore-data", "02-find-learning-rate"]
 TRAIN = "03-train"
+DEFAULTS = "small"  # the profile that is what the notebooks do by default
 ANALYSE = ["04-compare", "05-confusions"]
 # glibc gives large tensors back to the system after every step; kept instead, the ResNet trains a sixth faster
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_MMAP_THRESHOLD_": "8000000000"}
@@ -62,7 +66,8 @@ def make_step(profile: Profile, outputs: str, notebook: str, needs=(), **chosen)
 def plan(profile: Profile, outputs: str) -> list[Step]:
     """Every step of a profile, each after the steps that it needs."""
     explore, rates = (make_step(profile, outputs, notebook) for notebook in PREPARE)
-    train = [make_step(profile, outputs, TRAIN, [rates.name], network=network, seed=seed)
+    needs = [] if profile.learning_rate else [rates.name]
+    train = [make_step(profile, outputs, TRAIN, needs, network=network, seed=seed)
              for seed in profile.seeds for network in profile.networks]
     analyse = [make_step(profile, outputs, notebook, [step.name for step in train]) for notebook in ANALYSE]
     return [explore, rates, *train, *analyse]
@@ -75,14 +80,15 @@ def run_folder(step: Step) -> Path:
 
 
 def is_training(step: Step) -> bool:
+    """True for the steps that leave a run's results."""
     return Path(step.notebook).stem == TRAIN
 
 
 def run_step(step: Step, threads: int, say=print) -> Outcome:
     """Runs one notebook in a process of its own, with so many threads for torch; `say` gets each line that it prints."""
-    Path(step.output).parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | MEMORY | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    environment.pop("JPY_SESSION_NAME", None)
+    check_writable(Path(step.output).parent)
+    Path(step.output).unlink(missing_ok=True)  # an earlier one would be taken for this one's if it fails at once
+    environment = quiet_environment() | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "lib.execute"], text=True, env=environment, cwd=ROOT,
@@ -97,16 +103,23 @@ def run_step(step: Step, threads: int, say=print) -> Outcome:
     return Outcome("done" if ended_well else "failed", time.monotonic() - start, problem)
 
 
+def quiet_environment() -> dict[str, str]:
+    """The environment for notebooks that nobody watches: plain progress, and memory that is kept."""
+    return {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK} | MEMORY
+
+
 def describe_failure(step: Step, stderr: str) -> str:
     """The error, the cell it arose in, and where to see the rest."""
+    said_last = (stderr.strip().splitlines() or ["its process was ended from outside"])[-1]
     if not Path(step.output).exists():
-        return stderr.strip() or "its process was ended from outside"
+        return said_last
     for cell in nbformat.read(step.output, as_version=4).cells:
         errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
         if errors:
-            return (f"{errors[0].ename}: {errors[0].evalue}\nin cell [{cell.execution_count}], which begins: "
-                    f"{cell.source.strip().splitlines()[0]}\nexecuted notebook: {shown_path(step.output)}")
-    return f"{stderr.strip() or 'its process was ended from outside'}\nexecuted so far: {shown_path(step.output)}"
+            first = next(line for line in cell.source.splitlines() if line.strip() and not line.startswith("#"))
+            return (f"{errors[0].ename}: {errors[0].evalue}\nin cell [{cell.execution_count}], which begins: {first}\n"
+                    f"executed notebook: {shown_path(step.output)}")
+    return f"{said_last}\nexecuted so far: {shown_path(step.output)}"
 
 
 def store(executed: Path, notebook: Path) -> None:
@@ -119,7 +132,9 @@ def store(executed: Path, notebook: Path) -> None:
         cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != "papermill"]
         if not cell.metadata["tags"]:
             del cell.metadata["tags"]
-    nbformat.write(content, notebook)
+    nbformat.write(content, executed)
+    shutil.copyfile(executed, notebook.with_suffix(".part"))
+    os.replace(notebook.with_suffix(".part"), notebook)
 
 
 def run_steps(steps: list[Step], jobs: int = 1, say=print) -> dict[str, Outcome]:
@@ -150,23 +165,21 @@ def run_steps(steps: list[Step], jobs: int = 1, say=print) -> dict[str, Outcome]
 
 
 def missing_needs(step: Step, outcomes: dict[str, Outcome]) -> str:
+    """Names of the steps that this one needed and that did not end well."""
     return ", ".join(name for name in step.needs if name in outcomes and outcomes[name].state != "done")
 
 
-def write_results(steps: list[Step], outputs: str) -> Path:
-    """results.json: the metrics of the plan's finished runs, as one list."""
-    finished = [run_folder(step) / METRICS for step in steps if is_training(step)]
-    path = outputs_folder(outputs) / RESULTS
-    write_json(path, [read_json(metrics) for metrics in finished if metrics.exists()])
-    return path
+def write_results(outputs: str) -> None:
+    """results.json: the metrics of every finished run of the profile, with their conditions, as one list."""
+    write_json(outputs_folder(outputs) / RESULTS, read_results(outputs_folder(outputs)))
 
 
 def run_all(profile_name: str, settings: list[str] = (), jobs: int = 1) -> dict[str, Outcome]:
     """Every notebook of a profile; writes results.json from what has been trained."""
     profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
-    steps = plan(profile, outputs)
-    outcomes = run_steps(steps, jobs)
-    write_results(steps, outputs)
+    check_writable(outputs_folder(outputs))
+    outcomes = run_steps(plan(profile, outputs), jobs)
+    write_results(outputs)
     return outcomes
 
 
@@ -175,19 +188,27 @@ def run_notebook(name: str, profile_name: str, settings: list[str] = ()) -> dict
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     notebook = next((stem for stem in known if name in (stem, stem[:2], stem.lstrip("0")[:1], f"{stem}.ipynb")), None)
     if notebook is None:
-        raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}.")
+        raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}")
     profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
     steps = plan(profile, outputs)
     outcomes = run_steps([step for step in steps if Path(step.notebook).stem == notebook])
-    write_results(steps, outputs)
+    write_results(outputs)
     return outcomes
 
 
-def train_missing(outputs: str) -> list[str]:
-    """Names of a profile's training runs, after running those that have no result yet; InputError if one fails."""
-    steps = [step for step in plan(load_profile(Path(outputs).name), outputs) if is_training(step)]
+def train_missing(outputs: str, networks: list[str], seeds: list[int], schedule: str) -> list[str]:
+    """Names of the training runs asked for; those of the small profile are run now where they have no result yet.
+
+    Raises InputError for a missing run of any other profile, which may take hours, or if a run fails.
+    """
+    small = Path(outputs).name == DEFAULTS
+    profile = load_profile(DEFAULTS if small else "strokes").model_copy(update={"networks": networks, "seeds": seeds, "schedule": schedule})
+    steps = [step for step in plan(profile, outputs) if is_training(step)]
     missing = [step for step in steps if not (run_folder(step) / METRICS).exists()]
+    if missing and not small:
+        name = run_folder(missing[0]).name
+        raise InputError(f"{outputs} has no result of {name}: run `invoke run-all --profile {Path(outputs).name}` first.")
     for name, outcome in run_steps(missing).items():
         if outcome.state != "done":
-            raise InputError(f"{name} did not end well: {outcome.problem}")
+            raise InputError(f"{name} did not end well: {outcome.problem.splitlines()[0]}.")
     return [run_folder(step).name for step in steps]

@@ -1,4 +1,8 @@
-"""Pictures that more than one notebook draws. Every function returns the Axes or the Figure it drew on."""
+"""Pictures that more than one notebook draws.
+
+The functions named show_... return nothing, so that they can end a cell: a `;` would hide a returned value from
+JupyterLab, but not from nbval.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -47,18 +51,18 @@ def pixel_axes(picture: np.ndarray, title: str = "") -> Axes:
     return ax
 
 
-def show_images(images: np.ndarray, columns: int = 20, title: str = "", ax: Axes | None = None) -> Axes:
+def show_images(images: np.ndarray, columns: int = 20, title: str = "", ax: Axes | None = None) -> None:
     """Images (N, 28, 28) side by side as dark ink on white."""
     picture = mosaic(images, columns)
     if ax is None:
-        return pixel_axes(picture, title)
+        pixel_axes(picture, title)
+        return
     ax.imshow(picture, vmin=0, vmax=255)
     ax.axis("off")
     ax.set_title(title, fontsize=9)
-    return ax
 
 
-def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> Figure:
+def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None:
     """Images (N, 28, 28) with a line of text above each."""
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.5, rows * 1.75), squeeze=False)
@@ -66,11 +70,10 @@ def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> Figu
         ax.axis("off")
     for ax, image, title in zip(axes.flat, images, titles):
         ax.imshow(image, vmin=0, vmax=255)
-        ax.set_title(title, fontsize=9)
-    return figure
+        ax.set_title(title, fontsize=9, family="monospace")
 
 
-def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4, blocks: int = 5) -> Axes:
+def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4, blocks: int = 5) -> None:
     """`each` images of every class, one row per class under its name, the rows set in `blocks` columns."""
     side, per_block = images.shape[1] + 2, -(-len(class_names) // blocks)
     picture = np.zeros((per_block * side, blocks * (each + 1) * side), dtype=np.uint8)
@@ -82,7 +85,22 @@ def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str
     for label, name in enumerate(class_names):
         top, left = label % per_block * side, (label // per_block * (each + 1) + 1) * side
         ax.text(left - 8, top + side / 2, name, ha="right", va="center", color="#ee6677", fontsize=11, family="monospace")
-    return ax
+
+
+def show_rows(rows: list[tuple[str, np.ndarray]], n: int = 11, columns: int = 2) -> None:
+    """Named rows of up to n images (M, 28, 28), set in `columns` columns, each name before its row."""
+    label, side = 3, 30  # a name takes the room of three images
+    picture = np.zeros((-(-len(rows) // columns) * side, columns * (n + label) * side), dtype=np.uint8)
+    ax_texts = []
+    for i, (name, images) in enumerate(rows):
+        top, left = i // columns * side, (i % columns * (n + label) + label) * side
+        ax_texts.append((left - 8, top + side / 2, name))
+        if len(images):
+            row = mosaic(images[:n], n)
+            picture[top:top + row.shape[0], left:left + row.shape[1]] = row
+    ax = pixel_axes(picture)
+    for x, y, name in ax_texts:
+        ax.text(x, y, name, ha="right", va="center", color="#ee6677", fontsize=11, family="monospace")
 
 
 def first_of_class(images: np.ndarray, labels: np.ndarray, label: int, n: int) -> np.ndarray:
@@ -91,7 +109,7 @@ def first_of_class(images: np.ndarray, labels: np.ndarray, label: int, n: int) -
     return np.concatenate([chosen, np.zeros((n - len(chosen), *images.shape[1:]), dtype=np.uint8)])
 
 
-def show_matrix(shares: np.ndarray, class_names: list[str], title: str = "", ax: Axes | None = None, vmax: float = 1.0) -> Axes:
+def show_matrix(shares: np.ndarray, class_names: list[str], title: str = "", ax: Axes | None = None, vmax: float = 1.0) -> None:
     """A matrix of shares (n_classes, n_classes), 0 to `vmax`, without numbers: row = actual, column = predicted."""
     if ax is None:
         _, ax = plt.subplots(figsize=(7.5, 7))
@@ -103,7 +121,6 @@ def show_matrix(shares: np.ndarray, class_names: list[str], title: str = "", ax:
     ax.set_yticklabels(class_names, **small)
     ax.tick_params(length=0)
     ax.figure.colorbar(image, ax=ax, shrink=0.5, label="share of the actual class")
-    return ax
 
 
 def formatted(table: pd.DataFrame, **formats: str) -> pd.DataFrame:
@@ -111,13 +128,14 @@ def formatted(table: pd.DataFrame, **formats: str) -> pd.DataFrame:
     return table.assign(**{column: table[column].map(text.format) for column, text in formats.items()})
 
 
-def overview(images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, class_names: list[str], shares: np.ndarray, pairs) -> Figure:
+def overview(dataset: str, images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, class_names: list[str],
+             shares: np.ndarray, pairs: list[tuple[str, str]]) -> Figure:
     """The README's picture: characters, a network's errors (shares of each actual class), and images of its `pairs`.
 
     pairs: (actual, predicted) names, the most frequent first.
     """
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=[1, 1.15, 1])
-    show_images(images[:144], 12, "characters drawn from pen strokes", left)
+    show_images(images[:144], 12, dataset, left)
     show_matrix(shares, class_names, "what is taken for what", middle, vmax=shares.max())
     rows = [images[(labels == class_names.index(a)) & (predicted == class_names.index(b))][:7] for a, b in pairs]
     blank = np.zeros((7, 28, 28), dtype=np.uint8)

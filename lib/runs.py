@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
 from lib.errors import InputError
-from lib.files import HISTORY, METRICS, MODEL, PREDICTIONS, read_json, write_json
+from lib.files import HISTORY, METRICS, MODEL, PREDICTIONS, write_json
 from lib.networks import Preparation, Recogniser, make_network
 
 
@@ -72,20 +73,13 @@ def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.Da
     write_json(folder / METRICS, metrics)
 
 
-def complete_runs(outputs: Path) -> list[Path]:
-    """Folders of the finished runs below a profile's folder, in the order of their names."""
-    return sorted(path.parent for path in outputs.glob(f"*/{METRICS}"))
-
-
-def read_results(outputs: Path) -> list[dict]:
-    """The metrics of every finished run."""
-    return [read_json(folder / METRICS) for folder in complete_runs(outputs)]
-
-
 def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A run's test set: actual labels int64 (N,) and probabilities float32 (N, n_classes)."""
-    with np.load(folder / PREDICTIONS) as arrays:
-        return arrays["actual"], arrays["probabilities"]
+    """A run's test set: actual labels int64 (N,) and probabilities float32 (N, n_classes); InputError if it has none."""
+    try:
+        with np.load(folder / PREDICTIONS) as arrays:
+            return arrays["actual"], arrays["probabilities"]
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        raise InputError(f"{folder / PREDICTIONS} is not there or damaged; run the training notebook again.") from None
 
 
 def read_history(folder: Path) -> pd.DataFrame:

@@ -23,7 +23,7 @@ from fastai.torch_core import default_device, no_random, set_seed
 
 from lib.data import CharacterData
 from lib.errors import InputError
-from lib.files import RATES, read_json
+from lib.files import LIVE_NOTEBOOK, RATES, read_json
 from lib.loaders import evaluation_loader, make_loaders
 from lib.networks import Preparation, Recogniser, count_parameters, make_network
 from lib.params import TrainingParameters
@@ -31,7 +31,7 @@ from lib.runs import device_name, versions
 
 MEASURED_ON = 10_000  # at most so many training images are used to measure the accuracy on train
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # set where a person is watching the cell
+SAME_TEST = ("batch_size", "weight_decay", "label_smoothing", "augment", "precision", "finder_steps")  # a rate is good for these
 
 
 class PlainProgress(Callback):
@@ -109,8 +109,15 @@ def find_learning_rate(data: CharacterData, parameters: TrainingParameters) -> d
     with no_random(parameters.seed):
         learner = make_learner(data, parameters)
         found = learner.lr_find(num_it=parameters.finder_steps, show_plot=False, suggest_funcs=(valley, steep, minimum))
-    rates, losses = learner.recorder.lrs, [float(loss) for loss in learner.recorder.losses]
-    return {"suggested": found.minimum, **found._asdict(), "rates": rates, "losses": losses}
+    losses = np.array([float(loss) for loss in learner.recorder.losses])
+    n_finite = int(np.isfinite(losses).cumprod().sum())
+    return {"suggested": found.minimum, **found._asdict(), "rates": learner.recorder.lrs[:n_finite],
+            "losses": losses[:n_finite].tolist(), "conditions": rate_conditions(data, parameters)}
+
+
+def rate_conditions(data: CharacterData, parameters: TrainingParameters) -> dict:
+    """What must be the same for a rate to be used again."""
+    return {"checksum": data.checksum, **parameters.model_dump(include=set(SAME_TEST))}
 
 
 def triangular2(position: float, low: float, high: float, n_cycles: int = 2) -> float:
@@ -123,13 +130,13 @@ def triangular2(position: float, low: float, high: float, n_cycles: int = 2) -> 
 
 
 def choose_learning_rate(data: CharacterData, parameters: TrainingParameters, outputs: Path) -> float:
-    """The highest rate of the schedule: the one given, else the one 02-find-learning-rate wrote, else one found now."""
+    """The highest rate of the schedule: the one given, else the one that 02 wrote under these conditions, else one found now."""
     if parameters.learning_rate:
         return parameters.learning_rate
     if (outputs / RATES).exists():
-        rates = read_json(outputs / RATES)
-        if parameters.network in rates:
-            return rates[parameters.network]["suggested"]
+        written = read_json(outputs / RATES).get(parameters.network, {})
+        if written.get("conditions") == rate_conditions(data, parameters):
+            return written["suggested"]
     return find_learning_rate(data, parameters)["suggested"]
 
 
@@ -161,7 +168,8 @@ def history(learner: Learner) -> pd.DataFrame:
     table = pd.DataFrame(recorder.values, columns=["train_loss", "valid_loss", "valid_accuracy"])
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
     steps = len(learner.dls.train)
-    return table.assign(learning_rate=[float(recorder.hps["lr"][min(epoch * steps, len(recorder.hps["lr"])) - 1]) for epoch in table["epoch"]])
+    rates = recorder.hps["lr"]
+    return table.assign(learning_rate=[float(rates[min(epoch * steps, len(rates)) - 1]) for epoch in table["epoch"]])
 
 
 def predict_probabilities(recogniser: torch.nn.Module, images: np.ndarray) -> np.ndarray:
@@ -197,8 +205,8 @@ def measure_run(learner: Learner, data: CharacterData, parameters: TrainingParam
         "precision": str(learner.model.precision).removeprefix("torch."),
         "parameters": count_parameters(learner.model),
         **{f"{part}_{name}": values[name] for name in ("accuracy", "loss") for part, values in measured.items()},
-        "seconds": round(seconds, 2), "device": device.type, "device_name": device_name(device),
+        "optimiser": "Adam with decoupled weight decay, as fastai has it", "seconds": round(seconds, 2), "device": device.type, "device_name": device_name(device),
         "dataset": data.dataset, "split": data.split, "note": data.note, "checksum": data.checksum,
-        "n_classes": len(data.class_names), "n_train": len(data.train_labels), "n_valid": len(data.valid_labels),
+        **data.conditions, "n_classes": len(data.class_names), "n_train": len(data.train_labels), "n_valid": len(data.valid_labels),
         "n_test": len(data.test_labels), "n_train_measured": len(data.train_labels[::step]), **versions(),
     }

@@ -61,5 +61,11 @@ def test_merged_splits_keep_the_eleven_small_letters_that_differ_from_their_capi
     assert BYMERGE[36:] == "abdefghnqrt" and BYCLASS[36:39] == "abc"
 
 
+def test_merging_look_alikes_never_parts_what_folding_case_joins():
+    pairs = [(a, b) for a in BYCLASS for b in BYCLASS if fold_case(a) == fold_case(b)]
+    assert all(fold_look_alikes(a) == fold_look_alikes(b) for a, b in pairs)
+    assert fold_look_alikes("l") == fold_look_alikes("1") != fold_look_alikes("5")
+
+
 def test_folding_case_leaves_digits_and_words_alone():
     assert [fold_case(name) for name in ("a", "A", "7", "alpha")] == ["A", "A", "7", "alpha"]

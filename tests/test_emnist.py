@@ -7,7 +7,7 @@ import pytest
 
 from archives import characters, idx, mapping, write_archive
 from lib import cache, emnist
-from lib.classes import BYCLASS, NAMES, class_names
+from lib.classes import BYCLASS, NAMES, class_names, split_labels
 from lib.errors import InputError
 
 
@@ -54,17 +54,17 @@ def test_letters_are_stored_from_1_and_named_a_to_z(archive):
 
 
 def test_balanced_counts_small_c_with_capital_c():
-    labels = emnist.split_labels("balanced")
+    labels = split_labels("balanced")
     assert labels[BYCLASS.index("c")] == labels[BYCLASS.index("C")] == class_names("balanced").index("C")
 
 
 def test_balanced_tells_small_a_from_capital_a():
-    labels = emnist.split_labels("balanced")
+    labels = split_labels("balanced")
     assert class_names("balanced")[labels[BYCLASS.index("a")]] == "a"
 
 
 def test_digits_have_no_label_for_letters():
-    assert emnist.split_labels("digits").tolist() == [*range(10)] + [-1] * 52
+    assert split_labels("digits").tolist() == [*range(10)] + [-1] * 52
 
 
 @pytest.mark.parametrize("split", NAMES)
@@ -115,7 +115,7 @@ DAMAGES = {
     "no test labels": ("test_labels", idx(np.zeros(0)), "no image"),
     "other names": ("mapping", mapping("digits").replace("3 51", "3 52").encode(), "'4' for label 3"),
     "other first label": ("mapping", b"1 48\r\n", "label 0"),
-    "no mapping table": ("mapping", b"<html>", "invalid literal"),
+    "no mapping table": ("mapping", b"<html>", "no table of labels"),
 }
 
 

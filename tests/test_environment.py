@@ -30,7 +30,7 @@ def test_conda_installs_a_python_that_the_package_accepts():
 
 def test_lib_is_not_ignored_by_git():
     ignored = subprocess.run(["git", "check-ignore", "lib/data.py"], cwd=ROOT, capture_output=True)
-    assert ignored.returncode == 1
+    assert ignored.returncode != 0
 
 
 @pytest.mark.parametrize("module", ["lib.strokes", "lib.data", "lib.networks", "lib.params"])

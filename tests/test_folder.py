@@ -144,7 +144,7 @@ def test_one_class_is_not_enough(own, data):
     for file in (own / "T").iterdir():
         file.unlink()
     (own / "T").rmdir()
-    assert "1 classes" in refusal(own, data)
+    assert "fewer than 2 classes" in refusal(own, data)
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path, data):

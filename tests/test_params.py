@@ -1,3 +1,6 @@
+import itertools
+import re
+
 import pytest
 
 from lib import params
@@ -12,8 +15,10 @@ def test_every_profile_is_valid(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_every_profile_begins_by_saying_what_it_costs(name):
-    assert (params.PROFILES / f"{name}.yml").read_text().startswith("# ")
+def test_every_profile_begins_by_saying_its_cost_and_accuracy(name):
+    lines = (params.PROFILES / f"{name}.yml").read_text().splitlines()
+    header = " ".join(itertools.takewhile(lambda line: line.startswith("# "), lines)).lower()
+    assert re.search(r"minute|hour|cost", header) and re.search(r"%|accuracy", header)
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -45,6 +50,32 @@ def test_an_unknown_choice_lists_the_choices():
 def test_true_is_not_taken_for_the_number_one():
     with pytest.raises(InputError, match="epochs is true"):
         load_profile("small", ["epochs=true"])
+
+
+def test_a_profile_without_its_folder_says_what_to_set():
+    with pytest.raises(InputError, match="set folder=PATH"):
+        load_profile("folder")
+
+
+@pytest.mark.parametrize("setting", ["seeds=[-1]", "seeds=[true]", "seeds=[0,0]", "networks=[]", "networks=[custom,custom]",
+                                     "accuracy_bands={custom: [0.9, 0.1]}", "accuracy_bands={custom: [1]}", "folder=2024"])
+def test_what_cannot_be_run_is_refused_before_anything_starts(setting):
+    with pytest.raises(InputError, match=setting.split("=")[0]):
+        load_profile("small", [setting])
+
+
+def test_a_mistake_says_where_it_was_made(tmp_path, monkeypatch):
+    (tmp_path / "mine.yml").write_text("epochs: 0")
+    monkeypatch.setattr(params, "PROFILES", tmp_path)
+    with pytest.raises(InputError, match="^params/mine.yml: epochs is 0"):
+        load_profile("mine", ["batch_size=8"])
+
+
+def test_a_key_that_is_no_text_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "mine.yml").write_text("3: 4")
+    monkeypatch.setattr(params, "PROFILES", tmp_path)
+    with pytest.raises(InputError, match="key: value"):
+        load_profile("mine")
 
 
 def test_an_unknown_network_is_refused_before_anything_runs():

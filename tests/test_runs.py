@@ -43,7 +43,7 @@ def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, recogniser):
     save(tmp_path / "whole", recogniser)
     save(tmp_path / "half", recogniser)
     (tmp_path / "half" / files.METRICS).unlink()
-    assert runs.complete_runs(tmp_path) == [tmp_path / "whole"]
+    assert files.complete_runs(tmp_path) == [tmp_path / "whole"]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04pickle"])

@@ -11,7 +11,7 @@ from lib.params import TrainingParameters
 from lib.files import RATES, write_json
 from lib.training import (
     choose_learning_rate, choose_precision, find_learning_rate, fit, fit_preparation, history, make_learner, measure, measure_run,
-    predict_probabilities, triangular2,
+    predict_probabilities, rate_conditions, triangular2,
 )
 
 
@@ -62,8 +62,14 @@ def test_a_rate_that_is_given_is_taken(data, tmp_path):
 
 
 def test_a_rate_that_the_finder_wrote_is_taken(data, tmp_path):
-    write_json(tmp_path / RATES, {"custom": {"suggested": 0.25}})
+    write_json(tmp_path / RATES, {"custom": {"suggested": 0.25, "conditions": rate_conditions(data, TrainingParameters())}})
     assert choose_learning_rate(data, TrainingParameters(), tmp_path) == 0.25
+
+
+def test_a_rate_found_for_another_batch_size_is_not_taken(data, tmp_path):
+    conditions = rate_conditions(data, TrainingParameters(batch_size=500))
+    write_json(tmp_path / RATES, {"custom": {"suggested": 0.25, "conditions": conditions}})
+    assert choose_learning_rate(data, TrainingParameters(finder_steps=40), tmp_path) != 0.25
 
 
 def test_triangular2_halves_its_second_peak():
