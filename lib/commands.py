@@ -55,7 +55,7 @@ def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
 
 def results_table(results: list[dict]) -> Table:
     """One row per finished run, narrow enough for 80 columns; the data stand in the title where all runs share them."""
-    data = {f"{row['dataset']} {row['split']}, {row['n_test']:,} test images" for row in results}
+    data = {f"{row['dataset']} {row['split']}".strip() + f", {row['n_test']:,} test images" for row in results}
     table = Table("network", "schedule", "seed", "epochs", "train", "valid", "test", "seconds",
                   title=f"accuracy on {data.pop()}" if len(data) == 1 else "accuracy", title_justify="left")
     for row in results:
@@ -70,7 +70,7 @@ def describe_data(profile: str, settings: list[str]) -> None:
 
     values = load_profile(profile, settings).model_dump()
     data = load_data(**{name: values[name] for name in DataParameters.model_fields})
-    console.print(f"{data.dataset} {data.split}: {len(data.class_names)} classes, {len(data.train_labels):,} images to train, "
+    console.print(f"{data.dataset} {data.split}".strip() + f": {len(data.class_names)} classes, {len(data.train_labels):,} images to train, "
                   f"{len(data.valid_labels):,} to validate, {len(data.test_labels):,} to test", soft_wrap=True)
     console.print(f"checksum {data.checksum}", data.note, soft_wrap=True)
 

@@ -64,12 +64,11 @@ def load(split: str, archive: str | Path = "") -> Emnist:
 
     Raises InputError, and leaves nothing behind, where it cannot be had or its contents are wrong: see read_split.
     """
-    names = class_names(split)
     if archive and not zipfile.is_zipfile(archive):
         raise InputError(f"The archive {archive} is {_kind(Path(archive))}; set `archive` to EMNIST's gzip.zip.")
     md5 = file_md5(Path(archive)) if archive else OFFICIAL_MD5
     arrays = cached_arrays(f"emnist/{split}-{md5}", lambda to: read_split(Path(archive or download()), split, to))
-    return Emnist(**arrays, class_names=names, archive=Path(archive).name, md5=md5)
+    return Emnist(**arrays, class_names=class_names(split), archive=Path(archive).name, md5=md5)
 
 
 def _kind(file: Path) -> str:
@@ -99,9 +98,8 @@ def download() -> Path:
                 return target
             except (requests.RequestException, ValueError) as error:
                 failures.append(f"{urlsplit(url).netloc}: {_reason(error)}")
-    raise InputError(
-        f"EMNIST could not be downloaded ({'; '.join(failures)}); download {URLS[0]} by hand and set `archive` to it."
-    )
+    raise InputError(f"EMNIST could not be downloaded ({'; '.join(failures)}); "
+                     f"download {URLS[0]} by hand and set `archive` to it.")
 
 
 def _fetch(url: str, file: str, _pooch: object) -> None:
@@ -145,7 +143,7 @@ def _opened(archive: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)
     except zipfile.BadZipFile as error:
-        raise InputError(f"The archive {archive} is damaged ({error}); set `archive` to a good copy of EMNIST's gzip.zip.") from error
+        raise InputError(f"The archive {archive} is damaged ({error}); set `archive` to a good copy.") from error
 
 
 @contextmanager
@@ -158,10 +156,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[BinaryIO]:
         with archive.open(path) as stream:
             yield gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"Member {name} of the archive {archive.filename} cannot be used: {str(error).rstrip('.')}; "
-            "set `archive` to a good copy of EMNIST's gzip.zip."
-        ) from error
+        raise InputError(f"Member {name} of the archive {archive.filename} cannot be used: {str(error).rstrip('.')}; "
+                         "set `archive` to a good copy of EMNIST's gzip.zip.") from error
 
 
 def _check_mapping(text: str, split: str) -> None:
