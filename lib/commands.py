@@ -13,7 +13,7 @@ from rich.table import Table
 from lib import pipeline
 from lib.errors import InputError
 from lib.files import RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path
-from lib.params import DataParameters, did_you_mean, load_profile, profile_names
+from lib.params import did_you_mean, load_profile, profile_names
 
 console = Console(highlight=False)
 
@@ -22,11 +22,6 @@ def run_all(profile: str, settings: list[str], jobs: str) -> None:
     """Runs a profile, shows what became of each notebook, and exits with status 1 if one did not end well."""
     if not jobs.isdecimal() or int(jobs) < 1:
         raise InputError(f"--jobs {jobs}: give a number of notebooks to run at the same time, 1 or more.")
-    checked = load_profile(profile, settings)
-    if checked.source == "emnist" and not checked.archive:
-        from lib import emnist  # downloads here, where its progress bar can be seen, and before anything is run
-
-        emnist.load(checked.split)
     summarise(pipeline.run_all(profile, settings, int(jobs)), profile)
 
 
@@ -68,10 +63,9 @@ def describe_data(profile: str, settings: list[str]) -> None:
     """Makes, downloads or reads a profile's characters, which checks them, and says what they are."""
     from lib.data import load_data  # after the parameters: a misspelt one is reported at once
 
-    values = load_profile(profile, settings).model_dump()
-    data = load_data(**{name: values[name] for name in DataParameters.model_fields})
-    console.print(f"{data.dataset} {data.split}".strip() + f": {len(data.class_names)} classes, {len(data.train_labels):,} images to train, "
-                  f"{len(data.valid_labels):,} to validate, {len(data.test_labels):,} to test", soft_wrap=True)
+    data = load_data(load_profile(profile, settings))
+    sizes = f"{len(data.train_labels):,} images to train, {len(data.valid_labels):,} to validate, {len(data.test_labels):,} to test"
+    console.print(f"{data.dataset} {data.split}".strip() + f": {len(data.class_names)} classes, {sizes}", soft_wrap=True)
     console.print(f"checksum {data.checksum}", data.note, soft_wrap=True)
 
 
@@ -80,9 +74,9 @@ def draw_overview(profile: str, network: str = "custom") -> None:
     from lib import confusions, plots, runs
     from lib.data import load_data
 
-    values = load_profile(profile).model_dump()
-    data = load_data(**{name: values[name] for name in DataParameters.model_fields})
-    run = outputs_folder(f"outputs/{profile}") / run_name(network, values["schedule"], values["seeds"][0])
+    chosen = load_profile(profile)
+    data = load_data(chosen)
+    run = outputs_folder(f"outputs/{profile}") / run_name(network, chosen.schedule, chosen.seeds[0])
     actual, probabilities = runs.read_predictions(run)
     predicted = probabilities.argmax(axis=1)
     counts = confusions.count_confusions(actual, predicted, len(data.class_names))

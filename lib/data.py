@@ -4,10 +4,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from lib import emnist, folder, forms, images, strokes
 from lib.cache import cached_arrays, digest, save_blocks
-from lib.classes import class_names, split_labels
+from lib.classes import BYCLASS, class_names, split_labels
 from lib.params import DataParameters, check
 
 BLOCK = 8192  # images copied at a time
@@ -114,7 +115,8 @@ def _strokes(parameters: DataParameters) -> CharacterData:
     def build(target: Path) -> None:
         arrays = {}
         for part, per_class in sizes.items():
-            pictures, labels = strokes.generate(per_class, seed=seed, part=part)
+            with tqdm(total=len(BYCLASS) * per_class, desc=f"drawing {part}", unit=" characters", disable=None) as bar:
+                pictures, labels = strokes.generate(per_class, seed, part, lambda done, _: bar.update(done - bar.n))
             labels = split_labels(split)[labels]  # -1: not in this split
             arrays |= {f"{part}_images": pictures[labels >= 0], f"{part}_labels": labels[labels >= 0]}
         arrays["checksum"] = np.array([digest(*arrays.values())])

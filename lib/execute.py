@@ -2,7 +2,6 @@
 
 import json
 import sys
-import warnings
 
 import papermill
 
@@ -10,8 +9,8 @@ from lib.files import ROOT
 
 
 def main() -> int:
+    """0 when the notebook ended well, else 1 with the reason as the last line on stderr."""
     step = json.load(sys.stdin)
-    warnings.simplefilter("ignore")
     try:
         papermill.execute_notebook(
             step["notebook"], step["output"], step["parameters"], kernel_name="python3", cwd=str(ROOT / "notebooks"),

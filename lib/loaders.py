@@ -44,13 +44,13 @@ class TitledName(str):
 
 
 class ArrayLoader(TfmdDL):
-    """fastai's loader, with each batch taken from the arrays in one indexing operation.
+    """fastai's loader, with each batch taken from the arrays in one indexing operation, by this process alone.
 
     The order is drawn from Python's global random state at creation, as fastai's own is: the same seed, the same batches.
     """
 
-    def __init__(self, dataset: Characters, bs: int = 64, shuffle: bool = False, num_workers: int = 0, **kwargs):
-        super().__init__(dataset, bs=bs, shuffle=shuffle, num_workers=0, **kwargs)
+    def __init__(self, dataset: Characters, **kwargs):
+        super().__init__(dataset, **kwargs | {"num_workers": 0})
         self._n_inp, self._types = 1, {tuple: [TensorImageBW, TensorCategory]}
 
     def get_idxs(self) -> np.ndarray:
@@ -110,8 +110,3 @@ def make_loaders(data: CharacterData, batch_size: int = 128, augment: float = 0.
         ArrayLoader(valid, bs=1024, device=device),
         device=device,
     )
-
-
-def evaluation_loader(images: np.ndarray, labels: np.ndarray, class_names: list[str], device=None) -> ArrayLoader:
-    """All images in their order, never augmented: for measuring, not for training."""
-    return ArrayLoader(Characters(images, labels, class_names, split_idx=1), bs=1024, device=device)

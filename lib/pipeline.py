@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -86,7 +85,6 @@ def is_training(step: Step) -> bool:
 
 def run_step(step: Step, threads: int, say=print) -> Outcome:
     """Runs one notebook in a process of its own, with so many threads for torch; `say` gets each line that it prints."""
-    check_writable(Path(step.output).parent)
     Path(step.output).unlink(missing_ok=True)  # an earlier one would be taken for this one's if it fails at once
     environment = quiet_environment() | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     start = time.monotonic()
@@ -129,11 +127,9 @@ def store(executed: Path, notebook: Path) -> None:
     for cell in content.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
-        cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag != "papermill"]
-        if not cell.metadata["tags"]:
-            del cell.metadata["tags"]
-    nbformat.write(content, executed)
-    shutil.copyfile(executed, notebook.with_suffix(".part"))
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
+    nbformat.write(content, notebook.with_suffix(".part"))
     os.replace(notebook.with_suffix(".part"), notebook)
 
 
@@ -143,15 +139,18 @@ def run_steps(steps: list[Step], jobs: int = 1, say=print) -> dict[str, Outcome]
     waiting, running = list(steps), {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
     planned = {step.name for step in steps}
+    for folder in {Path(step.output).parent for step in steps}:
+        check_writable(folder)
     with ThreadPoolExecutor(jobs) as pool:
         while waiting or running:
             for step in list(waiting):
-                needs = [outcomes.get(name) for name in step.needs if name in planned]
-                if any(outcome and outcome.state != "done" for outcome in needs):
+                needs = planned.intersection(step.needs)
+                failed = [name for name in step.needs if name in outcomes and outcomes[name].state != "done"]
+                if failed:
                     waiting.remove(step)
-                    outcomes[step.name] = Outcome("skipped", problem=f"it needs {missing_needs(step, outcomes)}")
+                    outcomes[step.name] = Outcome("skipped", problem=f"it needs {', '.join(failed)}")
                     say(f"{step.name}: skipped")
-                elif all(needs) and len(running) < jobs:
+                elif needs <= outcomes.keys() and len(running) < jobs:
                     waiting.remove(step)
                     if is_training(step):  # an earlier result must not be taken for this one's
                         (run_folder(step) / METRICS).unlink(missing_ok=True)
@@ -164,23 +163,22 @@ def run_steps(steps: list[Step], jobs: int = 1, say=print) -> dict[str, Outcome]
     return outcomes
 
 
-def missing_needs(step: Step, outcomes: dict[str, Outcome]) -> str:
-    """Names of the steps that this one needed and that did not end well."""
-    return ", ".join(name for name in step.needs if name in outcomes and outcomes[name].state != "done")
+def run_profile(profile_name: str, settings: list[str], jobs: int, notebook: str = "") -> dict[str, Outcome]:
+    """The steps of a profile, or those of one notebook; then results.json, the metrics of all its finished runs, as one list."""
+    from lib.data import load_data  # after the parameters: a misspelt one is reported at once
 
-
-def write_results(outputs: str) -> None:
-    """results.json: the metrics of every finished run of the profile, with their conditions, as one list."""
+    profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
+    check_writable(outputs_folder(outputs))
+    load_data(profile)  # here, where a progress bar can be seen, and before any notebook starts on data that cannot be used
+    steps = [step for step in plan(profile, outputs) if not notebook or Path(step.notebook).stem == notebook]
+    outcomes = run_steps(steps, jobs)
     write_json(outputs_folder(outputs) / RESULTS, read_results(outputs_folder(outputs)))
+    return outcomes
 
 
 def run_all(profile_name: str, settings: list[str] = (), jobs: int = 1) -> dict[str, Outcome]:
-    """Every notebook of a profile; writes results.json from what has been trained."""
-    profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
-    check_writable(outputs_folder(outputs))
-    outcomes = run_steps(plan(profile, outputs), jobs)
-    write_results(outputs)
-    return outcomes
+    """Every notebook of a profile."""
+    return run_profile(profile_name, settings, jobs)
 
 
 def run_notebook(name: str, profile_name: str, settings: list[str] = ()) -> dict[str, Outcome]:
@@ -189,11 +187,7 @@ def run_notebook(name: str, profile_name: str, settings: list[str] = ()) -> dict
     notebook = next((stem for stem in known if name in (stem, stem[:2], stem.lstrip("0")[:1], f"{stem}.ipynb")), None)
     if notebook is None:
         raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}")
-    profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
-    steps = plan(profile, outputs)
-    outcomes = run_steps([step for step in steps if Path(step.notebook).stem == notebook])
-    write_results(outputs)
-    return outcomes
+    return run_profile(profile_name, settings, jobs=1, notebook=notebook)
 
 
 def train_missing(outputs: str, networks: list[str], seeds: list[int], schedule: str) -> list[str]:
@@ -201,14 +195,13 @@ def train_missing(outputs: str, networks: list[str], seeds: list[int], schedule:
 
     Raises InputError for a missing run of any other profile, which may take hours, or if a run fails.
     """
-    small = Path(outputs).name == DEFAULTS
-    profile = load_profile(DEFAULTS if small else "strokes").model_copy(update={"networks": networks, "seeds": seeds, "schedule": schedule})
-    steps = [step for step in plan(profile, outputs) if is_training(step)]
-    missing = [step for step in steps if not (run_folder(step) / METRICS).exists()]
-    if missing and not small:
-        name = run_folder(missing[0]).name
-        raise InputError(f"{outputs} has no result of {name}: run `invoke run-all --profile {Path(outputs).name}` first.")
-    for name, outcome in run_steps(missing).items():
+    names = [run_name(network, schedule, seed) for network in networks for seed in seeds]
+    missing = [name for name in names if not (outputs_folder(outputs) / name / METRICS).exists()]
+    if missing and Path(outputs).name != DEFAULTS:
+        raise InputError(f"{outputs} has no result of {missing[0]}: run `invoke run-all --profile {Path(outputs).name}` first.")
+    chosen = load_profile(DEFAULTS).model_copy(update={"networks": networks, "seeds": seeds, "schedule": schedule})
+    steps = [step for step in plan(chosen, outputs) if is_training(step) and run_folder(step).name in missing]
+    for name, outcome in run_steps(steps).items():
         if outcome.state != "done":
             raise InputError(f"{name} did not end well: {outcome.problem.splitlines()[0]}.")
-    return [run_folder(step).name for step in steps]
+    return names

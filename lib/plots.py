@@ -73,40 +73,24 @@ def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None
         ax.set_title(title, fontsize=9, family="monospace")
 
 
-def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4, blocks: int = 5) -> None:
-    """`each` images of every class, one row per class under its name, the rows set in `blocks` columns."""
-    side, per_block = images.shape[1] + 2, -(-len(class_names) // blocks)
-    picture = np.zeros((per_block * side, blocks * (each + 1) * side), dtype=np.uint8)
-    for label in range(len(class_names)):
-        top, left = label % per_block * side, (label // per_block * (each + 1) + 1) * side
-        row = mosaic(first_of_class(images, labels, label, each), each)
-        picture[top:top + row.shape[0], left:left + row.shape[1]] = row
-    ax = pixel_axes(picture)
-    for label, name in enumerate(class_names):
-        top, left = label % per_block * side, (label // per_block * (each + 1) + 1) * side
-        ax.text(left - 8, top + side / 2, name, ha="right", va="center", color="#ee6677", fontsize=11, family="monospace")
+def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4) -> None:
+    """The first `each` images of every class, under its name, the classes in the order of their labels from left to right."""
+    rows = [(name, images[np.flatnonzero(labels == label)[:each]]) for label, name in enumerate(class_names)]
+    show_rows(rows, n=each, columns=5, name_room=1)
 
 
-def show_rows(rows: list[tuple[str, np.ndarray]], n: int = 11, columns: int = 2) -> None:
-    """Named rows of up to n images (M, 28, 28), set in `columns` columns, each name before its row."""
-    label, side = 3, 30  # a name takes the room of three images
-    picture = np.zeros((-(-len(rows) // columns) * side, columns * (n + label) * side), dtype=np.uint8)
-    ax_texts = []
-    for i, (name, images) in enumerate(rows):
-        top, left = i // columns * side, (i % columns * (n + label) + label) * side
-        ax_texts.append((left - 8, top + side / 2, name))
+def show_rows(rows: list[tuple[str, np.ndarray]], n: int = 11, columns: int = 2, name_room: int = 3) -> None:
+    """Named rows of up to n images (M, 28, 28), set in `columns` columns; a name takes the room of `name_room` images."""
+    side = 30
+    places = [(i // columns * side, (i % columns * (n + name_room) + name_room) * side) for i in range(len(rows))]
+    picture = np.zeros((-(-len(rows) // columns) * side, columns * (n + name_room) * side), dtype=np.uint8)
+    for (top, left), (_, images) in zip(places, rows):
         if len(images):
             row = mosaic(images[:n], n)
             picture[top:top + row.shape[0], left:left + row.shape[1]] = row
     ax = pixel_axes(picture)
-    for x, y, name in ax_texts:
-        ax.text(x, y, name, ha="right", va="center", color="#ee6677", fontsize=11, family="monospace")
-
-
-def first_of_class(images: np.ndarray, labels: np.ndarray, label: int, n: int) -> np.ndarray:
-    """The first n images of a class as (n, 28, 28), with blank ones where there are fewer."""
-    chosen = images[np.flatnonzero(labels == label)[:n]]
-    return np.concatenate([chosen, np.zeros((n - len(chosen), *images.shape[1:]), dtype=np.uint8)])
+    for (top, left), (name, _) in zip(places, rows):
+        ax.text(left - 8, top + side / 2, name, ha="right", va="center", color="#ee6677", fontsize=11, family="monospace")
 
 
 def show_matrix(shares: np.ndarray, class_names: list[str], title: str = "", ax: Axes | None = None, vmax: float = 1.0) -> None:

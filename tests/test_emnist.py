@@ -11,10 +11,7 @@ from lib.classes import BYCLASS, NAMES, class_names, split_labels
 from lib.errors import InputError
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("HANDWRITING_DATA", str(tmp_path / "data"))
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 @pytest.fixture
