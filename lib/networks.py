@@ -2,6 +2,9 @@
 
 To add a network, write one class that takes `n_classes` and maps (B, 1, 28, 28) to (B, n_classes),
 and name it in NETWORKS; a line in a params file then trains it.
+
+Where the original pools after a ReLU, these apply the ReLU after the pool: both orders give the same values and the
+same gradients, and a quarter of the work.
 """
 
 import torch
@@ -11,6 +14,28 @@ from torch import Tensor, nn
 from lib.errors import InputError
 
 
+class Dropout(nn.Module):
+    """torch's Dropout, its mask drawn 15 random bits at a time on a processor, where torch's own takes a third of LeNet's step."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.device.type != "cpu":
+            return F.dropout(x, self.p, self.training)
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_().view(torch.int16)  # four draws each
+        drawn = bits.as_strided(x.shape, x.stride()).bitwise_and(0x7FFF)
+        return x * (drawn >= round(self.p * 0x8000)).to(x.dtype).mul_(1 / (1 - self.p))
+
+
+class Flatten(nn.Module):
+    """(B, C, H, W) to (B, H * W * C): rows, then columns, then channels, as they lie in memory, so that nothing is copied."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
 class LeNet(nn.Module):
     """Two unpadded 3x3 convolutions and a wide dense layer; 1,206,590 parameters at 62 classes."""
 
@@ -18,13 +43,14 @@ class LeNet(nn.Module):
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 32, 3), nn.ReLU(),   # (B, 32, 26, 26)
-            nn.Conv2d(32, 64, 3), nn.ReLU(),  # (B, 64, 24, 24)
-            nn.MaxPool2d(2), nn.Dropout(0.5), # (B, 64, 12, 12)
+            nn.Conv2d(32, 64, 3),             # (B, 64, 24, 24)
+            nn.MaxPool2d(2), nn.ReLU(),       # (B, 64, 12, 12)
+            Dropout(0.5),
         )
         self.classifier = nn.Sequential(
-            nn.Flatten(),                                        # (B, 9216)
-            nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5),    # (B, 128)
-            nn.Linear(128, n_classes),                           # (B, n_classes)
+            Flatten(),                                       # (B, 9216)
+            nn.Linear(9216, 128), nn.ReLU(), Dropout(0.5),   # (B, 128)
+            nn.Linear(128, n_classes),                       # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -39,12 +65,12 @@ class CustomCNN(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(1, 32, 3), nn.ReLU(), nn.BatchNorm2d(32), nn.MaxPool2d(2),  # (B, 32, 13, 13)
             nn.Conv2d(32, 64, 3), nn.ReLU(), nn.BatchNorm2d(64),                  # (B, 64, 11, 11)
-            nn.Conv2d(64, 64, 3), nn.ReLU(), nn.MaxPool2d(2),                     # (B, 64, 4, 4)
+            nn.Conv2d(64, 64, 3), nn.MaxPool2d(2), nn.ReLU(),                     # (B, 64, 4, 4)
         )
         self.classifier = nn.Sequential(
-            nn.Flatten(), nn.BatchNorm1d(1024),                                      # (B, 1024)
-            nn.Linear(1024, 128), nn.ReLU(), nn.BatchNorm1d(128), nn.Dropout(0.2),   # (B, 128)
-            nn.Linear(128, n_classes),                                               # (B, n_classes)
+            Flatten(), nn.BatchNorm1d(1024),                                      # (B, 1024)
+            nn.Linear(1024, 128), nn.ReLU(), nn.BatchNorm1d(128), Dropout(0.2),   # (B, 128)
+            nn.Linear(128, n_classes),                                            # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,7 +78,7 @@ class CustomCNN(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-activated bottleneck (1x1, 3x3, 1x1) beside a 1x1 shortcut, added and rectified."""
+    """A pre-activated bottleneck (1x1, 3x3, 1x1) beside a 1x1 shortcut, added; the ReLU that follows is not part of it."""
 
     def __init__(self, n_in: int, width: int, n_out: int, stride: int):
         super().__init__()
@@ -64,7 +90,7 @@ class Block(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.branch(x) + self.shortcut(x))
+        return self.branch(x) + self.shortcut(x)
 
 
 class ResNet(nn.Module):
@@ -74,15 +100,15 @@ class ResNet(nn.Module):
         super().__init__()
         self.features = nn.Sequential(
             nn.ZeroPad2d(2),                                                                  # (B, 1, 32, 32)
-            nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),   # (B, 64, 16, 16)
-            Block(64, 64, 128, stride=1),                                                     # (B, 128, 16, 16)
+            nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.MaxPool2d(2), nn.ReLU(),   # (B, 64, 16, 16)
+            Block(64, 64, 128, stride=1), nn.ReLU(),                                          # (B, 128, 16, 16)
             Block(128, 256, 512, stride=2),                                                   # (B, 512, 8, 8)
-            nn.MaxPool2d(2), nn.Dropout(0.2),                                                 # (B, 512, 4, 4)
+            nn.MaxPool2d(2), nn.ReLU(), Dropout(0.2),                                         # (B, 512, 4, 4)
         )
         self.classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(),              # (B, 512)
-            nn.Linear(512, 128), nn.ReLU(), nn.Dropout(0.2),    # (B, 128)
-            nn.Linear(128, n_classes),                          # (B, n_classes)
+            nn.AdaptiveAvgPool2d(1), Flatten(),              # (B, 512)
+            nn.Linear(512, 128), nn.ReLU(), Dropout(0.2),    # (B, 128)
+            nn.Linear(128, n_classes),                       # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -105,7 +131,8 @@ class Preparation(nn.Module):
         self.register_buffer("std", torch.tensor(float(std)))
 
     def forward(self, images: Tensor) -> Tensor:
-        return ((images.float() - self.mean) / self.std).unsqueeze(1)
+        pixels = images.as_subclass(Tensor).float()  # fastai's own kind of tensor would slow down every layer
+        return ((pixels - self.mean) / self.std).unsqueeze(1)
 
 
 class Recogniser(nn.Module):
@@ -154,7 +181,7 @@ def layer_table(network: nn.Module) -> list[dict]:
         })
 
     for layer in network.modules():
-        if not list(layer.children()) and not isinstance(layer, (nn.ReLU, nn.Dropout)):
+        if not list(layer.children()) and not isinstance(layer, (nn.ReLU, Dropout)):
             hooks.append(layer.register_forward_hook(note))
     was_training = network.training
     with torch.no_grad():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lib.errors import InputError
-from lib.networks import NETWORKS, Preparation, Recogniser, count_parameters, layer_table, make_network
+from lib.networks import NETWORKS, Dropout, Flatten, Preparation, Recogniser, count_parameters, layer_table, make_network
 
 PARAMETERS = {"lenet": 1_206_590, "custom": 197_438, "resnet": 956_478}
 each_network = pytest.mark.parametrize("name", NETWORKS)
@@ -61,3 +61,29 @@ def test_logits_are_float32_whatever_the_precision():
 def test_an_unknown_network_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match="'lenett'.*lenet, custom, resnet"):
         make_network("lenett", 62)
+
+
+def test_dropout_drops_the_share_asked_for_and_keeps_the_mean():
+    torch.manual_seed(0)
+    dropped = Dropout(0.2).train()(torch.ones(200, 50, 4, 4).to(memory_format=torch.channels_last))
+    assert (dropped == 0).float().mean() == pytest.approx(0.2, abs=0.005)
+    assert dropped.unique().tolist() == pytest.approx([0, 1.25]) and dropped.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_dropout_drops_independently_of_neighbours():
+    torch.manual_seed(0)
+    dropped = (Dropout(0.5).train()(torch.ones(100_001)) == 0).float()
+    for distance in (1, 2, 3, 4, 5, 8):
+        assert (dropped[distance:] * dropped[:-distance]).mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_dropout_passes_its_mask_to_the_gradient_and_rests_outside_training():
+    x = torch.ones(1000, requires_grad=True)
+    y = Dropout(0.5).train()(x)
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach()) and torch.equal(Dropout(0.5).eval()(x), x)
+
+
+def test_flatten_copies_nothing():
+    x = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    assert Flatten()(x).data_ptr() == x.data_ptr() and Flatten()(x)[1, 7] == x[1, 1, 0, 2]
