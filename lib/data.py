@@ -1,6 +1,6 @@
 """Characters to train, validate and test on, whatever their source: the one way into data."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ class CharacterData:
     split: str
     checksum: str
     note: str = ""
-    conditions: dict = field(default_factory=dict)  # cap, valid_fraction and data_seed
+    parameters: DataParameters | None = None  # that load_data was given; None for arrays put together by hand
 
 
 def load_data(parameters: DataParameters | None = None, **overrides) -> CharacterData:
@@ -58,8 +58,7 @@ def load_data(parameters: DataParameters | None = None, **overrides) -> Characte
         _save_part(target, "train", source, rows[~in_valid])
         _save_part(target, "valid", source, rows[in_valid])
 
-    conditions = parameters.model_dump(include={"cap", "valid_fraction", "data_seed"})
-    return replace(source, **cached_arrays(f"divided/{key}", build), conditions=conditions)
+    return replace(source, **cached_arrays(f"divided/{key}", build), parameters=parameters)
 
 
 def capped(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:

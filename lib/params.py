@@ -72,9 +72,20 @@ class TrainingSettings(Parameters):
     finder_steps: int = Field(100, ge=40, le=10_000)  # batches of the learning-rate test
     weight_decay: float = Field(0.01, ge=0, le=10)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    augment: float = Field(0.0, ge=0, le=5)  # strength of the random turns, scales and shifts; 0: none
+    augment: float = Field(0.0, ge=0, le=5)  # strength of the random turns, scales, slants and shifts; 0: none
+    warp: float = Field(0.0, ge=0, le=5)  # standard deviation, in pixels, of a random smooth bending; 0: none
+    erase: float = Field(0.0, ge=0, le=1)  # share of training images that a rectangle is blanked in
+    average: float = Field(0.0, ge=0, lt=1)  # decay, per step, of the average weights that are kept; 0: the last weights
+    views: Literal[1, 5, 9] = 1  # how many shifted copies of an image a prediction is averaged over
     patience: int = Field(0, ge=0)  # epochs without a lower validation loss before stopping; 0: never stop early
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    processes: int = Field(1, ge=0, le=1024)  # graphics cards (or processes) that share every batch; 0: every card there is
+
+    @model_validator(mode="after")
+    def keep_one_kind_of_weights(self):
+        if self.patience and self.average:
+            raise ValueError("patience keeps the weights of the best epoch and average those of all: set one of them to 0")
+        return self
 
 
 class TrainingParameters(TrainingSettings):

@@ -24,8 +24,6 @@ PREPARE = ["01-explore-data", "02-find-learning-rate"]
 TRAIN = "03-train"
 DEFAULTS = "small"  # the profile that is what the notebooks do by default
 ANALYSE = ["04-compare", "05-confusions"]
-# glibc gives large tensors back to the system after every step; kept instead, the ResNet trains a sixth faster
-MEMORY = {"MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_MMAP_THRESHOLD_": "8000000000"}
 
 
 @dataclass(frozen=True)
@@ -102,8 +100,8 @@ def run_step(step: Step, threads: int, say=print) -> Outcome:
 
 
 def quiet_environment() -> dict[str, str]:
-    """The environment for notebooks that nobody watches: plain progress, and memory that is kept."""
-    return {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK} | MEMORY
+    """The environment for notebooks that nobody watches: plain progress."""
+    return {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK}
 
 
 def describe_failure(step: Step, stderr: str) -> str:

@@ -1,17 +1,15 @@
-"""A fastai Learner for one network: learning-rate finder, schedules, early stopping, seeds and measuring."""
+"""A fastai Learner for one network: learning-rate finder, schedules, early stopping and seeds."""
 
-import os
-import sys
+import ctypes
+import platform
 import tempfile
 import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-import torch.nn.functional as F
-from fastai.callback.core import Callback
+from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler, SchedNo, minimum, steep, valley
 from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
@@ -21,45 +19,29 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.torch_core import default_device, no_random, set_seed
 
+from lib.callbacks import AverageWeights, PlainProgress, someone_is_watching
 from lib.data import CharacterData
 from lib.errors import InputError
-from lib.files import LIVE_NOTEBOOK, RATES, read_json
+from lib.files import RATES, read_json
 from lib.loaders import make_loaders
-from lib.networks import Preparation, Recogniser, count_parameters, make_network
+from lib.networks import Preparation, Recogniser, make_network
 from lib.params import TrainingParameters
-from lib.runs import device_name, versions
 
-MEASURED_ON = 10_000  # at most so many training images are used to measure the accuracy on train
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-SAME_TEST = ("batch_size", "weight_decay", "label_smoothing", "augment", "precision", "finder_steps")  # a rate is good for these
-
-
-class PlainProgress(Callback):
-    """One line of text per epoch, for logs and for notebooks that run without anyone watching."""
-
-    order = ProgressCallback.order
-
-    def before_fit(self):
-        self.silent = hasattr(self.learn, "lr_finder") or hasattr(self, "gather_preds")
-
-    def after_epoch(self):
-        if not self.silent:
-            train_loss, valid_loss, valid_accuracy = self.recorder.values[-1]
-            print(f"epoch {self.epoch + 1}/{self.n_epoch}  train loss {train_loss:.4f}  "
-                  f"valid loss {valid_loss:.4f}  valid accuracy {valid_accuracy:.2%}", flush=True)
-
-
-def someone_is_watching() -> bool:
-    """True in a notebook opened by a person or on a terminal: there fastai's moving bars are of use."""
-    return any(name in os.environ for name in LIVE_NOTEBOOK) or sys.stdout.isatty()
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SAME_TEST = ("batch_size", "weight_decay", "label_smoothing", "augment", "warp", "erase", "precision", "finder_steps")  # a rate is good for these
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype to compute in; "auto" takes bfloat16 where the device has instructions for it, else float32."""
+    """The dtype to compute in; "auto" takes bfloat16 where the device has instructions for it, else float16 on CUDA, else float32.
+
+    Raises InputError for float16 elsewhere: its gradients vanish unless they are scaled, which is done on CUDA alone.
+    """
+    if precision == "float16" and device.type != "cuda":
+        raise InputError("precision float16 needs a CUDA graphics card; choose auto, float32 or bfloat16.")
     if precision != "auto":
         return PRECISIONS[precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     has_bfloat16 = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
@@ -73,8 +55,19 @@ def fit_preparation(images: np.ndarray) -> Preparation:
     return Preparation(mean=sample.mean(), std=max(sample.std(), 1.0))
 
 
+def keep_freed_memory() -> None:
+    """Tells glibc to keep large blocks for the next batch instead of returning them to the system after every tensor.
+
+    Without it the ResNet spends a third of its time on page faults. Elsewhere than on glibc nothing is done.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        for option in (-1, -3):  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes
+            ctypes.CDLL(None).mallopt(option, 2**31 - 1)
+
+
 def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner:
     """A Learner with fresh weights; sets every random seed, so that the same call always trains the same network."""
+    keep_freed_memory()
     set_seed(parameters.seed, reproducible=True)
     device = default_device()
     recogniser = Recogniser(
@@ -84,11 +77,16 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
     )
     scratch = tempfile.TemporaryDirectory(prefix="learner-")
     learner = Learner(
-        make_loaders(data, parameters.batch_size, parameters.augment, device), recogniser.to(device),
+        make_loaders(data, parameters, device), recogniser.to(device),
         loss_func=CrossEntropyLossFlat(label_smoothing=parameters.label_smoothing), metrics=accuracy,
         wd=parameters.weight_decay, path=scratch.name,
     )
+    learner.data_parameters = data.parameters
     learner.scratch = scratch  # where the finder and early stopping keep weights; gone with the learner
+    if recogniser.precision == torch.float16:
+        learner.add_cb(MixedPrecision())  # scales the gradients
+    if parameters.average:
+        learner.add_cb(AverageWeights(parameters.average))
     if not someone_is_watching():
         learner.remove_cb(ProgressCallback)
         learner.logger = noop  # fastai would print a list per epoch
@@ -145,6 +143,11 @@ def fit(learner: Learner, parameters: TrainingParameters, learning_rate: float) 
 
     Raises InputError where the loss is no longer a number.
     """
+    processes = parameters.processes or torch.cuda.device_count()
+    if processes > 1:
+        from lib.together import fit_together  # here, since few need it and it takes a second to import
+
+        return fit_together(learner, processes, learner.data_parameters, parameters, learning_rate)
     callbacks, start = [], time.perf_counter()
     if parameters.patience:  # the original's: a change below 0.01 is no improvement, and the best weights come back
         callbacks = [EarlyStoppingCallback(min_delta=0.01, patience=parameters.patience), SaveModelCallback()]
@@ -162,53 +165,3 @@ def fit(learner: Learner, parameters: TrainingParameters, learning_rate: float) 
     return time.perf_counter() - start
 
 
-def history(learner: Learner) -> pd.DataFrame:
-    """One row per epoch: epoch (from 1), train_loss and valid_loss (nats), valid_accuracy (0 to 1), learning_rate at its end."""
-    recorder = learner.recorder
-    table = pd.DataFrame(recorder.values, columns=["train_loss", "valid_loss", "valid_accuracy"])
-    table.insert(0, "epoch", np.arange(1, len(table) + 1))
-    steps = len(learner.dls.train)
-    rates = recorder.hps["lr"]
-    return table.assign(learning_rate=[float(rates[min(epoch * steps, len(rates)) - 1]) for epoch in table["epoch"]])
-
-
-def predict_probabilities(recogniser: torch.nn.Module, images: np.ndarray) -> np.ndarray:
-    """Class probabilities float32 (N, n_classes) of uint8 (N, 28, 28), computed as in training but without dropout."""
-    device = next(recogniser.parameters()).device
-    batches = (torch.tensor(images[i:i + 1024], device=device) for i in range(0, len(images), 1024))
-    recogniser.eval()
-    with torch.no_grad():
-        return np.concatenate([F.softmax(recogniser(xb), dim=1).cpu().numpy() for xb in batches])
-
-
-def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
-    """Accuracy (0 to 1) and mean cross-entropy (nats) of probabilities (N, n_classes) against labels (N,)."""
-    likelihood = probabilities[np.arange(len(labels)), labels]
-    return {
-        "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-        "loss": float(-np.log(np.maximum(likelihood, 1e-12)).mean()),
-    }
-
-
-def measure_run(learner: Learner, data: CharacterData, parameters: TrainingParameters, learning_rate: float,
-                seconds: float, test_probabilities: np.ndarray) -> dict:
-    """Every number of a run with its conditions, ready for metrics.json. Accuracies 0 to 1, losses in nats, time in seconds."""
-    step = max(1, -(-len(data.train_labels) // MEASURED_ON))
-    measured = {
-        "train": measure(predict_probabilities(learner.model, data.train_images[::step]), data.train_labels[::step]),
-        "valid": measure(predict_probabilities(learner.model, data.valid_images), data.valid_labels),
-        "test": measure(test_probabilities, data.test_labels),
-    }
-    device = learner.dls.device
-    return {
-        **parameters.model_dump(), "learning_rate": float(learning_rate), "epochs_run": len(learner.recorder.values),
-        "precision": str(learner.model.precision).removeprefix("torch."),
-        "parameters": count_parameters(learner.model),
-        **{f"{part}_{name}": values[name] for name in ("accuracy", "loss") for part, values in measured.items()},
-        "optimiser": "Adam with decoupled weight decay, as fastai has it",
-        "seconds": round(seconds, 2), "device": device.type, "device_name": device_name(device),
-        "dataset": data.dataset, "split": data.split, "note": data.note, "checksum": data.checksum,
-        **data.conditions, "n_classes": len(data.class_names), "n_train": len(data.train_labels),
-        "n_train_measured": len(data.train_labels[::step]), "n_valid": len(data.valid_labels),
-        "n_test": len(data.test_labels), **versions(),
-    }

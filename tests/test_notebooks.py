@@ -10,7 +10,8 @@ import pytest
 
 from lib import pipeline
 from lib.files import ROOT
-from lib.params import Profile
+from lib.params import DataParameters, Profile, TrainingParameters
+from lib.training import SAME_TEST
 
 NOTEBOOKS = sorted(pipeline.NOTEBOOKS.glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -50,6 +51,15 @@ def test_the_defaults_are_those_of_the_small_profile(path):
         value = eval(default)
         expected = {key: small[name][key] for key in value} if name == "accuracy_bands" else small[name]
         assert value == expected, name
+
+
+def test_the_training_notebook_takes_every_setting_of_training_and_of_the_data():
+    taken = set(pipeline.parameters_of(pipeline.NOTEBOOKS / "03-train.ipynb"))
+    assert set(TrainingParameters.model_fields) | set(DataParameters.model_fields) <= taken
+
+
+def test_the_finder_tests_the_rate_under_the_conditions_that_training_asks_for():
+    assert set(SAME_TEST) <= set(pipeline.parameters_of(pipeline.NOTEBOOKS / "02-find-learning-rate.ipynb"))
 
 
 def test_the_small_profile_is_the_default_one():

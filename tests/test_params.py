@@ -125,3 +125,8 @@ def test_broken_yaml_names_its_file(tmp_path, monkeypatch):
 
 def test_defaults_pass_their_own_checks():
     assert check(TrainingParameters, TrainingParameters().model_dump()) == TrainingParameters()
+
+
+def test_average_weights_and_those_of_the_best_epoch_exclude_each_other():
+    with pytest.raises(InputError, match="patience keeps .* set one of them to 0"):
+        check(TrainingParameters, {"patience": 2, "average": 0.9})

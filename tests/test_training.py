@@ -1,17 +1,23 @@
+import platform
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from fastai.callback.core import Callback
+from fastai.interpret import ClassificationInterpretation
 
+from lib.callbacks import AverageWeights
 from lib.data import CharacterData, load_data
 from lib.errors import InputError
-from lib.loaders import RandomAffine, TensorImageBW, make_loaders
+from lib.loaders import Characters, make_loaders, nearby_order
+from lib.measuring import history, measure, measure_run, predict_probabilities, shifted
 from lib.params import TrainingParameters
 from lib.files import RATES, write_json
 from lib.training import (
-    choose_learning_rate, choose_precision, find_learning_rate, fit, fit_preparation, history, make_learner, measure, measure_run,
-    predict_probabilities, rate_conditions, triangular2,
+    choose_learning_rate, choose_precision, find_learning_rate, fit, fit_preparation, make_learner, rate_conditions, triangular2,
 )
 
 
@@ -103,33 +109,129 @@ def test_an_absurd_rate_is_reported_in_one_sentence(data):
 
 
 def test_training_batches_are_shuffled_and_every_image_comes_once(data):
-    loader = make_loaders(data, batch_size=62).train
+    loader = make_loaders(data, TrainingParameters(batch_size=62)).train
     seen = torch.cat([labels for _, labels in loader])
     assert not torch.equal(seen, torch.as_tensor(data.train_labels[:len(seen)]))
     assert len(seen) == len(data.train_labels) // 62 * 62 and seen.bincount().max() <= 9
 
 
 def test_validation_keeps_its_order(data):
-    assert torch.equal(torch.cat([labels for _, labels in make_loaders(data).valid]), torch.as_tensor(data.valid_labels))
+    assert torch.equal(torch.cat([labels for _, labels in make_loaders(data, TrainingParameters()).valid]), torch.as_tensor(data.valid_labels))
 
 
 def test_augmentation_changes_training_batches_only(data):
-    loaders = make_loaders(data, augment=1.0)
+    loaders = make_loaders(data, TrainingParameters(augment=1.0))
     assert torch.equal(loaders.valid.one_batch()[0], torch.as_tensor(data.valid_images))
     originals = {image.tobytes() for image in data.train_images}
     assert not any(image.numpy().tobytes() in originals for image in loaders.train.one_batch()[0])
 
 
-def test_augmentation_is_small(data):
-    torch.manual_seed(0)
-    images = torch.as_tensor(np.array(data.train_images[:200]))
-    moved = RandomAffine(1.0).encodes(TensorImageBW(images))
-    assert moved.dtype == torch.uint8 and 0.8 < moved.float().mean() / images.float().mean() < 1.2
+def test_a_loader_on_a_device_gives_the_same_batches(data):
+    images, labels = data.train_images, data.train_labels
+    parts = [Characters(images, labels, data.class_names, 0, device) for device in (None, torch.device("cpu"))]
+    rows = np.array([5, 2, 9])
+    for here, there in zip(*(part[rows] for part in parts)):
+        assert torch.equal(here, there) and type(here) is type(there)
 
 
-def test_augmentation_of_strength_0_is_no_change():
-    images = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
-    assert torch.equal(RandomAffine(0.0).encodes(TensorImageBW(images)), images)
+def test_a_part_larger_than_memory_is_shuffled_among_neighbours(data, monkeypatch):
+    order = nearby_order(1000, np.random.default_rng(0), block=10, blocks=5)
+    assert sorted(order) == list(range(1000)) and len(set(order[:50] // 10)) == 5
+    assert sorted(order[:50]) != list(order[:50])
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 1000}))
+    monkeypatch.setattr("lib.loaders.nearby_order", lambda n, rng: np.arange(n))
+    labels = torch.cat([labels for _, labels in make_loaders(data, TrainingParameters(batch_size=62)).train])
+    assert torch.equal(labels, torch.as_tensor(data.train_labels[:len(labels)]))
+
+
+def test_the_average_of_the_weights_is_what_remains(data):
+    learner, _, _ = trained(data, average=0.9)
+    averages = [callback for callback in learner.cbs if isinstance(callback, AverageWeights)]
+    assert len(averages) == 1 and not torch.equal(weights(learner), weights(trained(data)[0]))
+    measured = measure(predict_probabilities(learner.model, data.valid_images), data.valid_labels)
+    assert learner.recorder.values[-1][2] == pytest.approx(measured["accuracy"])  # validation saw the average
+
+
+def test_an_average_is_the_weighted_mean_of_the_weights_after_each_step(data):
+    learner = make_learner(data, TrainingParameters(precision="float32", average=0.5, batch_size=200))
+    seen = []
+
+    class Watch(Callback):
+        order = 0
+
+        def after_batch(self):
+            if self.training:
+                seen.append(weights(learner).clone())
+
+    learner.add_cb(Watch())
+    fit(learner, TrainingParameters(epochs=1), 1e-3)
+    expected = seen[0]
+    for steps, after in enumerate(seen[1:], 1):
+        decay = min(0.5, (1 + steps) / (10 + steps))
+        expected = decay * expected + (1 - decay) * after
+    assert torch.allclose(weights(learner), expected, atol=1e-6)
+
+
+def test_views_are_the_image_and_its_neighbours(data):
+    image = torch.as_tensor(np.array(data.test_images[:1]))
+    assert torch.equal(shifted(image, 0, 0), image)
+    assert torch.equal(shifted(image, 1, -1)[0, 1:, :-1], image[0, :-1, 1:]) and shifted(image, 1, 0)[0, 0].sum() == 0
+
+
+def test_probabilities_of_several_views_are_their_mean(data):
+    model = make_learner(data, TrainingParameters(precision="float32")).model
+    images = torch.as_tensor(np.array(data.test_images[:4]))
+    each = [predict_probabilities(model, shifted(images, *shift).numpy()) for shift in [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]]
+    assert np.allclose(predict_probabilities(model, images.numpy(), views=5), np.mean(each, axis=0), atol=1e-6)
+
+
+def test_two_processes_train_one_network(data, capsys):
+    parameters = TrainingParameters(precision="float32", batch_size=60, epochs=3, processes=2, average=0.5)
+    learner = make_learner(data, parameters)
+    before = weights(learner)
+    assert fit(learner, parameters, 5e-3) > 0 and not torch.equal(before, weights(learner))
+    assert len(history(learner)) == 3 and len(learner.recorder.losses) == 3 * (len(data.train_labels) // 60)
+    assert capsys.readouterr().out.count("epoch 3/3") == 1
+    measured = measure(predict_probabilities(learner.model, data.valid_images), data.valid_labels)
+    assert learner.recorder.values[-1][2] == pytest.approx(measured["accuracy"], abs=0.02)
+    assert measured["accuracy"] > 0.2
+
+
+def test_a_process_that_fails_is_reported_in_one_sentence(data):
+    parameters = TrainingParameters(processes=2, precision="float32")
+    learner = make_learner(data, parameters)
+    learner.data_parameters = data.parameters.model_copy(update={"source": "folder", "folder": "nowhere"})
+    with pytest.raises(InputError, match="with 2 processes failed: .*nowhere"):
+        fit(learner, parameters, 1e-3)
+
+
+def test_what_fastai_offers_works_on_a_learner(data):
+    import fastai.vision.learner  # noqa: F401  as `from fastai.vision.all import *` does
+
+    learner, _, _ = trained(data)
+    assert learner.lr_find(num_it=40, show_plot=False).valley > 0
+    interpretation = ClassificationInterpretation.from_learner(learner)
+    assert interpretation.confusion_matrix().sum() == len(data.valid_labels)
+    assert all(actual != predicted for actual, predicted, _ in interpretation.most_confused())
+    interpretation.plot_top_losses(4)
+    interpretation.show_results([3, 5])
+    learner.show_results(max_n=4)
+    probabilities, labels = learner.get_preds()
+    assert probabilities.shape == (len(data.valid_labels), 62) and torch.equal(labels, torch.as_tensor(data.valid_labels))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back at once")
+def test_freed_memory_is_kept_for_the_next_batch():
+    code = """if True:
+        import resource, torch
+        from lib.training import keep_freed_memory
+        keep_freed_memory()
+        torch.ones(2**24)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5): torch.ones(2**24)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
+    faults = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(faults) <= 2 * 16_384  # the pages of 64 MiB; given back and asked for anew, five times as many
 
 
 def test_a_preparation_does_not_fail_on_blank_images():
@@ -141,6 +243,11 @@ def test_probabilities_of_an_image_do_not_depend_on_its_neighbours(data):
     together = predict_probabilities(learner.model, data.test_images)
     alone = predict_probabilities(learner.model, data.test_images[7:8])
     assert np.allclose(together[7], alone[0], atol=1e-4)
+
+
+def test_float16_is_refused_where_gradients_are_not_scaled():
+    with pytest.raises(InputError, match="needs a CUDA"):
+        choose_precision("float16", torch.device("cpu"))
 
 
 def test_float32_is_taken_when_asked_for():
