@@ -68,6 +68,15 @@ def test(c, real=False):
     commands.test(real)
 
 
+@task(help={"archive": "an archive with MNIST, for the time to 99 %", "json": "print JSON instead of tables"})
+@said_plainly
+def bench(c, archive="", json=False):
+    """Measure speeds against the usual libraries (20 minutes)."""
+    from lib import commands
+
+    commands.bench(archive, json)
+
+
 @task
 @said_plainly
 def refresh(c):

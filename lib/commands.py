@@ -1,5 +1,6 @@
 """What the tasks of the menu do, and how they tell it."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -97,6 +98,33 @@ def test(real: bool) -> None:
         runs = [["tests"], nbval] + ([["tests/real"]] if real else [])
         codes = [subprocess.run([*pytest, *arguments], cwd=ROOT, env=environment).returncode for arguments in runs]
     sys.exit(1 if any(codes) else 0)
+
+
+def bench(archive: str, as_json: bool) -> None:
+    """Runs the benchmark and prints a table per part, or everything as JSON; what is going on goes to stderr."""
+    from lib import bench as benchmark
+
+    if archive and not Path(archive).is_file():
+        raise InputError(f"--archive {archive}: there is no such file; give EMNIST's gzip.zip, or leave it out.")
+    notes = Console(stderr=True, highlight=False)
+    results = benchmark.run(archive, say=lambda line: notes.print(line, soft_wrap=True))
+    if as_json:
+        print(json.dumps(results, indent=1))
+        return
+    console.print(*(f"{name} {value}" for name, value in results.pop("machine").items()), sep=", ", soft_wrap=True)
+    for name, rows in results.items():
+        console.print(bench_table(getattr(benchmark, name).__doc__.splitlines()[0], rows))
+
+
+def bench_table(title: str, rows: dict[str, dict]) -> Table:
+    """One row per contestant; numbers with four digits."""
+    import pandas as pd  # here, since the other commands start faster without it
+
+    flat = pd.json_normalize(list(rows.values()), sep=" ").set_axis(list(rows), axis=0)
+    table = Table("", *flat.columns, title=title, title_justify="left")
+    for name, row in flat.iterrows():
+        table.add_row(name, *("" if pd.isna(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in row))
+    return table
 
 
 def refresh() -> None:
