@@ -71,7 +71,7 @@ def test(c, real=False):
 @task(help={"archive": "an archive with MNIST, for the time to 99 %", "json": "print JSON instead of tables"})
 @said_plainly
 def bench(c, archive="", json=False):
-    """Measure speeds against the usual libraries (20 minutes)."""
+    """Measure speeds against the usual libraries (15 minutes)."""
     from lib import commands
 
     commands.bench(archive, json)

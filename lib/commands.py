@@ -113,7 +113,7 @@ def bench(archive: str, as_json: bool) -> None:
         return
     console.print(*(f"{name} {value}" for name, value in results.pop("machine").items()), sep=", ", soft_wrap=True)
     for name, rows in results.items():
-        console.print(bench_table(getattr(benchmark, name).__doc__.splitlines()[0], rows))
+        console.print(bench_table(getattr(benchmark, f"bench_{name}").__doc__.splitlines()[0], rows))
 
 
 def bench_table(title: str, rows: dict[str, dict]) -> Table:

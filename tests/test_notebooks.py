@@ -96,7 +96,8 @@ def test_no_cell_ends_in_a_semicolon_which_nbval_does_not_understand(path):
 def test_cells_are_short_and_figures_small(path):
     for cell in code_cells(path):
         images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
-        assert len(cell.source.splitlines()) <= 25
+        is_list = "parameters" in cell.metadata.get("tags", [])  # a line per parameter, however many there are
+        assert is_list or len(cell.source.splitlines()) <= 25
         assert all(len(base64.b64decode(image)) < 100_000 for image in images), cell.source
 
 

@@ -161,5 +161,5 @@ def test_a_mistake_costs_one_sentence_and_status_2(command):
 
 def test_the_menu_explains_every_task():
     listed = dict(line.split(maxsplit=1) for line in invoke("--list").stdout.splitlines() if line.startswith("  "))
-    assert set(listed) == {"run-all", "run", "lab", "data", "test", "refresh", "clean", "picture"}
+    assert set(listed) == {"run-all", "run", "lab", "data", "test", "refresh", "clean", "picture", "bench"}
     assert all(explanation.endswith(".") for explanation in listed.values())

@@ -48,7 +48,7 @@ def our_rate(network: str, per_class: int) -> float:
 
 
 def bench_training(networks: list[str], repeats: int, per_class: int) -> dict:
-    """1. Images per second of an epoch: ours, stock fastai's, and the ratio, per network."""
+    """Images per second of an epoch: ours, stock fastai's, and the ratio, per network."""
     data = load_data(per_class=per_class, test_per_class=1)
     rows = {}
     with tempfile.TemporaryDirectory() as folder, own_process() as ours, own_process() as stock:
@@ -63,7 +63,7 @@ def bench_training(networks: list[str], repeats: int, per_class: int) -> dict:
 
 
 def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
-    """2. Training steps beside a matrix product in the same precision: GFLOP/s and share; then augmentation beside custom's step.
+    """Training steps beside a matrix product in the same precision, GFLOP/s and share; augmentation beside custom's step.
 
     A step counts as three forward passes: one forward, one for the gradient of the inputs, one of the weights.
     """
@@ -81,7 +81,6 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
     left, right = (torch.randn(size, size, device=device, dtype=precision) for _ in range(2))
     images = TensorImageBW(torch.randint(0, 256, (BATCH_SIZE, 28, 28), dtype=torch.uint8, device=device))
     labels = torch.randint(0, len(BYCLASS), (BATCH_SIZE,), device=device)
-    changes = [RandomDistortion(1.0), RandomDistortion(1.0, 0.7), RandomErasing(0.3)]
 
     def training_step(recogniser, optimiser):
         F.cross_entropy(recogniser(images), labels).backward()
@@ -94,18 +93,17 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
         return timed(lambda: ([step() for _ in range(times)], settle())) / times
 
     steps, gflop = {"matrix product": lambda: left @ right}, {"matrix product": 2 * size**3 / 1e9}
+    changes = {"affine": RandomDistortion(1.0), "affine and warp": RandomDistortion(1.0, 0.7), "erasing": RandomErasing(0.3)}
     for network in networks:
         recogniser = Recogniser(make_network(network, len(BYCLASS)), Preparation(), precision)
         gflop[network] = 3 * sum(row["mflops"] for row in layer_table(recogniser.network)) / 1e3 * BATCH_SIZE
         recogniser.to(device).train()
         steps[network] = functools.partial(training_step, recogniser, torch.optim.AdamW(recogniser.parameters()))
-    for name, change in zip(("affine", "affine and warp", "erasing"), changes):
-        steps[name] = functools.partial(change.encodes, images)
+    steps |= {name: functools.partial(change.encodes, images) for name, change in changes.items()}
     took = in_turn(repeats, {name: functools.partial(seconds, step) for name, step in steps.items()})
     limit = gflop["matrix product"] / took["matrix product"]
     rates = {name: {"GFLOP/s": n / took[name], "share": n / took[name] / limit} for name, n in gflop.items()}
-    costs = {name: {"part of custom's step": took[name] / took["custom"]} for name in list(took)[len(gflop):] if "custom" in took}
-    return rates | costs
+    return rates | {name: {"part of custom's step": took[name] / took["custom"]} for name in changes}
 
 
 def our_load(archive: str, folder: str) -> tuple[float, float, int]:
@@ -117,7 +115,7 @@ def our_load(archive: str, folder: str) -> tuple[float, float, int]:
 
 
 def bench_archive(archive: Path, repeats: int) -> dict:
-    """4. Seconds of the first and second load of a ByClass-size archive, and peak memory as a multiple of its data."""
+    """Seconds of the first and second load of a ByClass-size archive, and peak memory as a multiple of its data."""
     found = {"ours": [], "torchvision": []}
     for _ in range(repeats):
         for name, load in (("ours", our_load), ("torchvision", torchvision_load)):
@@ -129,7 +127,7 @@ def bench_archive(archive: Path, repeats: int) -> dict:
             for name, rows in found.items()}
 
 
-def our_loader_rate(archive: str, folder: str, n: int) -> float:
+def our_loader_rate(archive: str, folder: str) -> float:
     """Images per second of our training batches, shuffled, not augmented."""
     from fastai.torch_core import default_device
 
@@ -139,14 +137,14 @@ def our_loader_rate(archive: str, folder: str, n: int) -> float:
     os.environ["HANDWRITING_DATA"] = folder
     data = load_data(source="emnist", archive=archive)
     loader = make_loaders(data, TrainingParameters(batch_size=BATCH_SIZE), default_device()).train
-    return len(loader) * BATCH_SIZE / timed(lambda: [None for _ in loader])
+    return len(loader) * BATCH_SIZE / timed(lambda: ([None for _ in loader], settle()))
 
 
 def bench_loader(archive: Path, repeats: int, n: int = 20_480) -> dict:
-    """3. Images per second of the loader alone: ours over all images, torchvision's over n of them, and the ratio."""
+    """Images per second of the loader alone: ours over all images, torchvision's over n of them, and the ratio."""
     with tempfile.TemporaryDirectory() as folder, own_process() as ours, own_process() as rival:
         rates = in_turn(repeats, {
-            "ours": lambda: ours.submit(our_loader_rate, str(archive), folder, n).result(),
+            "ours": lambda: ours.submit(our_loader_rate, str(archive), folder).result(),
             "torchvision": lambda: rival.submit(torchvision_loader_rate, str(archive), folder, n, BATCH_SIZE).result(),
         })
     return {"images/s": rates | {"ratio": rates["ours"] / rates["torchvision"]}}
@@ -165,7 +163,7 @@ def mnist_run(recipe: dict, seed: int, archive: str) -> tuple[float, float]:
 
 
 def bench_mnist(archive: str) -> dict:
-    """5. Seconds of training and test accuracy on MNIST of the recipes that aim at 99.0 and 99.5 %: median and range."""
+    """Seconds of training and test accuracy on MNIST of the recipes that aim at 99.0 and 99.5 %: median and range."""
     rows = {}
     for aim, recipe in MNIST_RECIPES.items():
         seconds, accuracies = zip(*(mnist_run(recipe, seed, archive) for seed in range(SEEDS)))
@@ -174,7 +172,7 @@ def bench_mnist(archive: str) -> dict:
 
 
 def bench_generator(repeats: int, per_class: int = 100) -> dict:
-    """7. Generated characters per second."""
+    """Generated characters per second."""
     from lib import strokes
 
     strokes.generate(1)
@@ -183,7 +181,7 @@ def bench_generator(repeats: int, per_class: int = 100) -> dict:
 
 
 def byclass_epoch(archive: str, folder: str) -> tuple[float, float]:
-    """Images per second of an augmented epoch of the custom network on ByClass's size, and peak memory in GB, libraries included."""
+    """Seconds of an augmented epoch of the custom network on ByClass's size, and peak memory in GB, libraries included."""
     os.environ["HANDWRITING_DATA"] = folder
     data = load_data(source="emnist", archive=archive)
     rate = epoch_rate(quiet_learner(data, network="custom", batch_size=BATCH_SIZE, augment=1.0)[0])
@@ -191,7 +189,7 @@ def byclass_epoch(archive: str, folder: str) -> tuple[float, float]:
 
 
 def bench_epoch(archive: Path) -> dict:
-    """6. Seconds and peak memory of one ByClass-size epoch of the custom network."""
+    """Seconds and peak memory of one ByClass-size epoch of the custom network."""
     with tempfile.TemporaryDirectory() as folder, own_process() as process:
         seconds, gigabytes = process.submit(byclass_epoch, str(archive), folder).result()
     return {"custom": {"seconds": seconds, "peak memory, GB": gigabytes}}
@@ -211,7 +209,7 @@ learner.opt.step()
 
 
 def bench_start(repeats: int) -> dict:
-    """8. Seconds from the start of a fresh process to the end of its first training step."""
+    """Seconds from the start of a fresh process to the end of its first training step."""
     def start():
         subprocess.run([sys.executable, "-W", "ignore", "-c", FIRST_STEP], cwd=ROOT, check=True)
 
@@ -242,5 +240,5 @@ def run(mnist: str = "", repeats: int = 5, say: Callable[[str], None] = print) -
         results = {"machine": {"device": device_name(device), "precision": precision, **versions()}}
         for part, given in arguments.items():
             say(part.__doc__.splitlines()[0])
-            results[part.__name__] = part(*given)
+            results[part.__name__.removeprefix("bench_")] = part(*given)
     return results
