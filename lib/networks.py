@@ -25,7 +25,8 @@ class Dropout(nn.Module):
         if not self.training or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
         bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_().view(torch.int16)  # four draws each
-        drawn = bits.as_strided(x.shape, x.stride()).bitwise_and(0x7FFF)
+        layout = torch.empty_like(x, device="meta").stride()  # as x lies in memory, without its gaps
+        drawn = bits.as_strided(x.shape, layout).bitwise_and(0x7FFF)
         return x * (drawn >= round(self.p * 0x8000)).to(x.dtype).mul_(1 / (1 - self.p))
 
 

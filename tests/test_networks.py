@@ -77,6 +77,11 @@ def test_dropout_drops_independently_of_neighbours():
         assert (dropped[distance:] * dropped[:-distance]).mean() == pytest.approx(0.25, abs=0.01)
 
 
+def test_dropout_takes_tensors_with_gaps_and_repeats():
+    assert Dropout(0.5).train()(torch.ones(9, 40)[:, ::3]).shape == (9, 14)
+    assert set(Dropout(0.5).train()(torch.ones(1, 1).expand(500, 2)).unique().tolist()) == {0, 2}
+
+
 def test_dropout_passes_its_mask_to_the_gradient_and_rests_outside_training():
     x = torch.ones(1000, requires_grad=True)
     y = Dropout(0.5).train()(x)
