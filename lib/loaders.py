@@ -96,10 +96,10 @@ class ArrayLoader(TfmdDL):
 
     def create_batches(self, order):
         """Batches of (uint8 (B, 28, 28), int64 (B,)) in this order; fastai's distributed loader calls it with its own share."""
-        order = np.asarray(list(order) if not isinstance(order, np.ndarray) else order)
+        order = order if isinstance(order, np.ndarray) else np.fromiter(order, np.int64)
         end = len(order) // self.bs * self.bs if self.drop_last else len(order)
         for start in range(0, end, self.bs):
-            yield self.dataset[order[start:min(start + self.bs, end)]]
+            yield self.dataset[order[start:start + self.bs]]
 
 
 def nearby_order(n: int, rng: np.random.Generator, block: int = 1024, blocks: int = 256) -> np.ndarray:

@@ -161,8 +161,8 @@ def run_steps(steps: list[Step], jobs: int = 1, say=print) -> dict[str, Outcome]
     return outcomes
 
 
-def run_profile(profile_name: str, settings: list[str], jobs: int, notebook: str = "") -> dict[str, Outcome]:
-    """The steps of a profile, or those of one notebook; then results.json, the metrics of all its finished runs, as one list."""
+def run_all(profile_name: str, settings: list[str] = (), jobs: int = 1, notebook: str = "") -> dict[str, Outcome]:
+    """The steps of a profile, or those of one of its notebooks; then results.json, the metrics of all its finished runs, as one list."""
     from lib.data import load_data  # after the parameters: a misspelt one is reported at once
 
     profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
@@ -174,18 +174,13 @@ def run_profile(profile_name: str, settings: list[str], jobs: int, notebook: str
     return outcomes
 
 
-def run_all(profile_name: str, settings: list[str] = (), jobs: int = 1) -> dict[str, Outcome]:
-    """Every notebook of a profile."""
-    return run_profile(profile_name, settings, jobs)
-
-
 def run_notebook(name: str, profile_name: str, settings: list[str] = ()) -> dict[str, Outcome]:
     """The steps of one notebook, named in full or by its number; what it reads must have been run before."""
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     notebook = next((stem for stem in known if name in (stem, stem[:2], stem.lstrip("0")[:1], f"{stem}.ipynb")), None)
     if notebook is None:
         raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}")
-    return run_profile(profile_name, settings, jobs=1, notebook=notebook)
+    return run_all(profile_name, settings, notebook=notebook)
 
 
 def train_missing(outputs: str, networks: list[str], seeds: list[int], schedule: str) -> list[str]:

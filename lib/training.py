@@ -27,19 +27,19 @@ from lib.loaders import make_loaders
 from lib.networks import Preparation, Recogniser, make_network
 from lib.params import TrainingParameters
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-SAME_TEST = ("batch_size", "weight_decay", "label_smoothing", "augment", "warp", "erase", "precision", "finder_steps")  # a rate is good for these
+# what a learning-rate test must share with the training that uses its rate
+SAME_TEST = ("batch_size", "weight_decay", "label_smoothing", "augment", "warp", "erase", "precision", "finder_steps")
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype to compute in; "auto" takes bfloat16 where the device has instructions for it, else float16 on CUDA, else float32.
+    """The dtype to compute in; "auto" takes bfloat16 where the device has instructions for it.
 
-    Raises InputError for float16 elsewhere: its gradients vanish unless they are scaled, which is done on CUDA alone.
+    Where it has none, auto takes float16 on CUDA and float32 elsewhere. Raises InputError for float16 elsewhere: its gradients vanish unless they are scaled, which is done on CUDA alone.
     """
     if precision == "float16" and device.type != "cuda":
         raise InputError("precision float16 needs a CUDA graphics card; choose auto, float32 or bfloat16.")
     if precision != "auto":
-        return PRECISIONS[precision]
+        return getattr(torch, precision)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     has_bfloat16 = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -163,5 +163,3 @@ def fit(learner: Learner, parameters: TrainingParameters, learning_rate: float) 
         raise InputError(f"The loss is no longer a number: learning_rate {learning_rate:g} is too high for "
                          f"{parameters.network}; choose a lower one.")
     return time.perf_counter() - start
-
-
