@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from lib import emnist, folder, forms, images, strokes
 from lib.cache import cached_arrays, digest, save_blocks
 from lib.classes import BYCLASS, class_names, split_labels
+from lib.files import ROOT
 from lib.params import DataParameters, check
 
 BLOCK = 8192  # images copied at a time
@@ -92,6 +92,8 @@ def _undivided(train_images: np.ndarray, train_labels: np.ndarray, **rest) -> Ch
 
 
 def _emnist(parameters: DataParameters) -> CharacterData:
+    from lib import emnist  # each source's own module is imported with it: what is cached needs none of them
+
     split = emnist.load(parameters.split, parameters.archive)
     return _undivided(
         split.train_images,
@@ -109,9 +111,11 @@ def _emnist(parameters: DataParameters) -> CharacterData:
 def _strokes(parameters: DataParameters) -> CharacterData:
     split, seed = parameters.split, parameters.data_seed
     sizes = {"train": parameters.per_class, "test": parameters.test_per_class}
-    code = [Path(module.__file__).read_text() for module in (forms, strokes, images)]  # another generator, other characters
+    code = [(ROOT / "lib" / module).read_text() for module in ("forms.py", "strokes.py", "images.py")]  # another generator, others
 
     def build(target: Path) -> None:
+        from lib import strokes
+
         arrays = {}
         for part, per_class in sizes.items():
             with tqdm(total=len(BYCLASS) * per_class, desc=f"drawing {part}", unit=" characters", disable=None) as bar:
@@ -128,6 +132,8 @@ def _strokes(parameters: DataParameters) -> CharacterData:
 
 
 def _folder(parameters: DataParameters) -> CharacterData:
+    from lib import folder
+
     arrays, names = folder.load(parameters.folder)
     pictures, labels, in_test = arrays["images"], arrays["labels"], arrays["in_test"]
     if not in_test.any():

@@ -11,12 +11,10 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from lib import images
 from lib.cache import cached_arrays, digest
 from lib.errors import InputError
-from lib.images import convert
+from lib.files import ROOT
 
 LEAST_IMAGES = 3  # of a class: one each to train, validate and test on
 CLUTTER = {"Thumbs.db", "desktop.ini", "__MACOSX"}
@@ -110,6 +108,10 @@ def _check_classes(folder: Path, train: list[Item], test: list[Item], names: lis
 
 
 def _read(file: Path) -> np.ndarray:
+    from PIL import Image  # these two, and torch with them, are needed only when images are converted
+
+    from lib.images import convert
+
     try:
         with Image.open(file) as image:
             return convert(image)
@@ -125,4 +127,4 @@ def _fingerprint(folder: Path, train: list[Item], test: list[Item]) -> str:
         states = [(str(file.resolve()), name, file.stat().st_size, file.stat().st_mtime_ns) for file, name in train + test]
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read ({error.strerror}); replace it or take it out.") from error
-    return digest(repr((states, len(train))), Path(images.__file__).read_text())  # another conversion, other images
+    return digest(repr((states, len(train))), (ROOT / "lib" / "images.py").read_text())  # another conversion, other images
