@@ -8,6 +8,7 @@
             metrics.json            every number with its conditions
             history.csv             one row per epoch
             predictions.npz         index, actual (N,) and probabilities (N, n_classes) of the test set
+            checkpoint.pt           where its training is, until the four files are written
         results.json                the metrics of all runs, as a list
 """
 
@@ -20,7 +21,8 @@ from lib.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS, MODEL, HISTORY, PREDICTIONS = "metrics.json", "model.safetensors", "history.csv", "predictions.npz"
-RATES, RESULTS = "learning_rates.json", "results.json"
+RATES, RESULTS, CHECKPOINT = "learning_rates.json", "results.json", "checkpoint.pt"
+PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: the file into which a training writes how far it is
 LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # set where a person is watching the cell
 
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
 from lib.errors import InputError
-from lib.files import HISTORY, METRICS, MODEL, PREDICTIONS, write_json
+from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, write_json
 from lib.networks import Preparation, Recogniser, make_network
 
 
@@ -63,7 +63,7 @@ def load_model(path: Path) -> tuple[Recogniser, list[str]]:
 
 def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.DataFrame, actual: np.ndarray,
              probabilities: np.ndarray, class_names: list[str]) -> None:
-    """Writes the four files of a run; metrics.json last, so that a run that has it is complete."""
+    """Writes the four files of a run; metrics.json last, so that a run that has it is complete and needs no checkpoint."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METRICS).unlink(missing_ok=True)
     save_model(folder / MODEL, recogniser, metrics["network"], class_names)
@@ -71,6 +71,7 @@ def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.Da
     np.savez_compressed(folder / PREDICTIONS, index=np.arange(len(actual)), actual=actual,
                         probabilities=probabilities.astype(np.float32))
     write_json(folder / METRICS, metrics)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:

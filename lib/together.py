@@ -1,7 +1,8 @@
 """Training one network on several graphics cards, or processes, with fastai's distributed trainer.
 
 torch's launcher starts this module once per card; each takes its share of every batch, so that the run is the same
-recipe as on one. The first leaves the weights and what fastai's recorder holds in a folder, for whoever launched it.
+recipe as on one. The first leaves the weights and what fastai's recorder holds in a folder, for whoever launched it,
+and all end when that process does.
 """
 
 import os
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +44,8 @@ class Together(DistributedTrainer):
         return dl if isinstance(dl, DistributedDL) else SharedLoader(dl, device=dl.device)
 
 
-def fit_together(learner, n: int, data: DataParameters, parameters: TrainingParameters, learning_rate: float) -> float:
+def fit_together(learner, n: int, data: DataParameters, parameters: TrainingParameters, learning_rate: float,
+                 checkpoint: Path | None = None) -> float:
     """Trains as lib.training.fit does, by n processes, brings the result into `learner`, and returns the seconds.
 
     Raises InputError if a process fails, with the error that it gave.
@@ -50,12 +53,14 @@ def fit_together(learner, n: int, data: DataParameters, parameters: TrainingPara
     with tempfile.TemporaryDirectory() as folder:
         write_json(Path(folder) / "job.json", {
             "data": data.model_dump(), "training": parameters.model_dump(), "learning_rate": learning_rate,
+            "checkpoint": checkpoint and str(Path(checkpoint).absolute()),
         })
         launcher = [sys.executable, "-W", "ignore", "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n}"]
         environment = {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK}
         environment["OMP_NUM_THREADS"] = str(max(1, torch.get_num_threads() // n))
         with tempfile.TemporaryFile("w+") as errors:
-            launch = partial(subprocess.Popen, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=errors)
+            launch = partial(subprocess.Popen, cwd=ROOT, env=environment, text=True, stdin=subprocess.PIPE,  # see exit_with_parent
+                             stdout=subprocess.PIPE, stderr=errors)
             with launch([*launcher, "-m", "lib.together", folder]) as process:
                 try:
                     for line in process.stdout:
@@ -79,8 +84,19 @@ def last_error(stderr: str) -> str:
     return errors[-1] if errors else "one was ended from outside."
 
 
+def exit_with_parent() -> None:
+    """Ends this process when its standard input ends: whoever launched it holds that open, and may be killed at any time."""
+    def watch():
+        while os.read(0, 1):  # not sys.stdin.read(), whose lock a daemon thread would keep while Python shuts down
+            pass
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main(folder: str) -> None:
     """One process's part of the job in the folder."""
+    exit_with_parent()
     from lib.callbacks import PlainProgress
     from lib.training import fit, make_learner
 
@@ -90,10 +106,11 @@ def main(folder: str) -> None:
     share = whole.model_copy(update={"batch_size": max(1, whole.batch_size // num_distrib()), "processes": 1})
     learner = make_learner(load_data(check(DataParameters, job["data"])), share)
     learner.add_cb(Together())
+    learner.path = Path(folder)  # shared, as the first process writes the best weights and all read them
     if rank_distrib():
         learner.remove_cb(PlainProgress)
     torch.manual_seed(share.seed * 1000 + rank_distrib())  # the same weights, other dropout and augmentation
-    seconds = fit(learner, share, job["learning_rate"])
+    seconds = fit(learner, share, job["learning_rate"], job["checkpoint"] and Path(job["checkpoint"]))
     if not rank_distrib():
         save_file({name: value.contiguous().cpu() for name, value in learner.model.state_dict().items()},
                   Path(folder) / "weights.safetensors")

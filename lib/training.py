@@ -1,9 +1,9 @@
 """A fastai Learner for one network: learning-rate finder, schedules, early stopping and seeds."""
 
 import ctypes
+import os
 import platform
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler, SchedNo, minimum, steep, valley
 from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 from fastai.imports import noop
-from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.torch_core import default_device, no_random, set_seed
 
-from lib.callbacks import AverageWeights, PlainProgress, someone_is_watching
+from lib.callbacks import AverageWeights, PlainProgress, ReportProgress, someone_is_watching
+from lib.checkpoint import Checkpoint, ResumableLearner
 from lib.data import CharacterData
 from lib.errors import InputError
-from lib.files import RATES, read_json
+from lib.files import PROGRESS, RATES, read_json
 from lib.loaders import make_loaders
 from lib.networks import Preparation, Recogniser, make_network
 from lib.params import TrainingParameters
@@ -65,7 +65,7 @@ def keep_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(option, 2**31 - 1)
 
 
-def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner:
+def make_learner(data: CharacterData, parameters: TrainingParameters) -> ResumableLearner:
     """A Learner with fresh weights; sets every random seed, so that the same call always trains the same network."""
     keep_freed_memory()
     set_seed(parameters.seed, reproducible=True)
@@ -76,17 +76,19 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
         choose_precision(parameters.precision, device),
     )
     scratch = tempfile.TemporaryDirectory(prefix="learner-")
-    learner = Learner(
+    learner = ResumableLearner(
         make_loaders(data, parameters, device), recogniser.to(device),
         loss_func=CrossEntropyLossFlat(label_smoothing=parameters.label_smoothing), metrics=accuracy,
         wd=parameters.weight_decay, path=scratch.name,
     )
-    learner.data_parameters = data.parameters
+    learner.data_parameters, learner.data_checksum = data.parameters, data.checksum
     learner.scratch = scratch  # where the finder and early stopping keep weights; gone with the learner
     if recogniser.precision == torch.float16:
         learner.add_cb(MixedPrecision())  # scales the gradients
     if parameters.average:
         learner.add_cb(AverageWeights(parameters.average))
+    if PROGRESS in os.environ:
+        learner.add_cb(ReportProgress(Path(os.environ[PROGRESS])))
     if not someone_is_watching():
         learner.remove_cb(ProgressCallback)
         learner.logger = noop  # fastai would print a list per epoch
@@ -138,17 +140,36 @@ def choose_learning_rate(data: CharacterData, parameters: TrainingParameters, ou
     return find_learning_rate(data, parameters)["suggested"]
 
 
-def fit(learner: Learner, parameters: TrainingParameters, learning_rate: float) -> float:
+def fit(learner: ResumableLearner, parameters: TrainingParameters, learning_rate: float, checkpoint: Path | None = None) -> float:
     """Trains with the schedule asked for, `learning_rate` being its highest rate, and returns the seconds it took.
 
-    Raises InputError where the loss is no longer a number.
+    With a checkpoint, that file is replaced after each epoch, and the same call with a fresh learner goes on from it
+    to the same weights, to the bit, whatever ended the first; the seconds are then those of both.
+    Raises InputError where the loss is no longer a number or the checkpoint cannot be written.
     """
     processes = parameters.processes or torch.cuda.device_count()
     if processes > 1:
         from lib.together import fit_together  # here, since few need it and it takes a second to import
 
-        return fit_together(learner, processes, learner.data_parameters, parameters, learning_rate)
-    callbacks, start = [], time.perf_counter()
+        return fit_together(learner, processes, learner.data_parameters, parameters, learning_rate, checkpoint)
+    kept = Checkpoint(checkpoint, training_conditions(learner, parameters, learning_rate))
+    with learner.kept_in(kept):
+        run_schedule(learner, parameters, learning_rate)
+    if not np.isfinite(learner.recorder.values[-1][1]):
+        raise InputError(f"The loss is no longer a number: learning_rate {learning_rate:g} is too high for "
+                         f"{parameters.network}; choose a lower one.")
+    return kept.seconds()
+
+
+def training_conditions(learner: ResumableLearner, parameters: TrainingParameters, learning_rate: float) -> dict:
+    """What must be the same for a checkpoint to be used."""
+    return {"data": learner.data_parameters and learner.data_parameters.model_dump(), "checksum": learner.data_checksum,
+            "training": parameters.model_dump(), "learning_rate": float(learning_rate)}
+
+
+def run_schedule(learner: ResumableLearner, parameters: TrainingParameters, learning_rate: float) -> None:
+    """fastai's fit with the schedule and, where it is asked for, early stopping."""
+    callbacks = []
     if parameters.patience:  # the original's: a change below 0.01 is no improvement, and the best weights come back
         callbacks = [EarlyStoppingCallback(min_delta=0.01, patience=parameters.patience), SaveModelCallback()]
     if parameters.schedule == "one_cycle":
@@ -159,7 +180,3 @@ def fit(learner: Learner, parameters: TrainingParameters, learning_rate: float) 
             "constant": SchedNo(learning_rate, learning_rate),
         }[parameters.schedule]
         learner.fit(parameters.epochs, lr=learning_rate, cbs=[ParamScheduler({"lr": rate}), *callbacks])
-    if not np.isfinite(learner.recorder.values[-1][1]):
-        raise InputError(f"The loss is no longer a number: learning_rate {learning_rate:g} is too high for "
-                         f"{parameters.network}; choose a lower one.")
-    return time.perf_counter() - start

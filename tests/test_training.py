@@ -197,6 +197,13 @@ def test_two_processes_train_one_network(data, capsys):
     assert measured["accuracy"] > 0.2
 
 
+def test_two_processes_bring_back_their_best_weights(data):
+    parameters = TrainingParameters(precision="float32", batch_size=60, epochs=1, processes=2, patience=1)
+    learner = make_learner(data, parameters)
+    fit(learner, parameters, 5e-3)
+    assert len(history(learner)) == 1
+
+
 def test_a_process_that_fails_is_reported_in_one_sentence(data):
     parameters = TrainingParameters(processes=2, precision="float32")
     learner = make_learner(data, parameters)
