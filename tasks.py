@@ -7,6 +7,12 @@ from invoke import Exit, task
 
 PROFILE = {"profile": "a file of params/, without .yml", "set": "key=value, as often as needed"}
 
+RUNNING = {
+    "jobs": "notebooks run at the same time; as many as the machine allows",
+    "scheduler": "tcp://host:8786 of a dask cluster",
+    "force": "run what is fresh as well",
+}
+
 
 def said_plainly(body):
     """A user's mistake ends the command with its one sentence and status 2, not with a traceback."""
@@ -20,27 +26,45 @@ def said_plainly(body):
         except InputError as error:
             raise Exit(str(error), code=2) from None
         except KeyboardInterrupt:
-            raise Exit("Stopped: results of finished notebooks are kept.", code=130) from None
+            raise Exit("Stopped: what has ended is kept, and the same command continues from here.", code=130) from None
 
     return wrapper
 
 
-@task(iterable=["set"], help=PROFILE | {"jobs": "notebooks run at the same time"})
+@task(iterable=["set"], help=PROFILE | RUNNING)
 @said_plainly
-def run_all(c, profile="strokes", set=None, jobs="1"):
-    """Run every notebook of a profile."""
+def run_all(c, profile="strokes", set=None, jobs="", scheduler="", force=False):
+    """Run what has changed of a profile."""
     from lib import commands
 
-    commands.run_all(profile, set, jobs)
+    commands.run_all(profile, set, jobs, scheduler, force)
 
 
-@task(iterable=["set"], positional=["notebook"], help=PROFILE | {"notebook": "its name or number, such as 03"})
+@task(iterable=["set"], positional=["notebook"], help=PROFILE | RUNNING | {"notebook": "its name or number, such as 03"})
 @said_plainly
-def run(c, notebook, profile="strokes", set=None):
+def run(c, notebook, profile="strokes", set=None, jobs="", scheduler="", force=False):
     """Run one notebook: invoke run 03."""
     from lib import commands
 
-    commands.run_notebook(notebook, profile, set)
+    commands.run_all(profile, set, jobs, scheduler, force, notebook)
+
+
+@task(iterable=["set"], help=PROFILE)
+@said_plainly
+def status(c, profile="strokes", set=None):
+    """Show what is fresh, what is not, and why."""
+    from lib import commands
+
+    commands.status(profile, set)
+
+
+@task(positional=["first", "second"], help={"first": "a profile, or a run such as strokes/custom-one_cycle-seed0", "second": "another"})
+@said_plainly
+def compare_runs(c, first, second):
+    """Show what differs between two runs or profiles."""
+    from lib import commands
+
+    commands.compare_runs(first, second)
 
 
 @task(iterable=["set"], help=PROFILE)

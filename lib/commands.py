@@ -10,54 +10,79 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from lib import pipeline
+from lib import comparison, pipeline, tables
 from lib.errors import InputError
 from lib.files import RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path
 from lib.params import did_you_mean, load_profile, profile_names
+from lib.runner import NotebookProcess, quiet_environment, run_step
 
 console = Console(highlight=False)
 
 
-def run_all(profile: str, settings: list[str], jobs: str) -> None:
-    """Runs a profile, shows what became of each notebook, and exits with status 1 if one did not end well."""
-    if not jobs.isdecimal() or int(jobs) < 1:
+def run_all(profile: str, settings: list[str], jobs: str, scheduler: str, force: bool, notebook: str = "") -> None:
+    """Runs what is not fresh of a profile, or of one of its notebooks, and shows what became of it; status 1 if a step failed."""
+    if jobs and (not jobs.isdecimal() or int(jobs) < 1):
         raise InputError(f"--jobs {jobs}: give a number of notebooks to run at the same time, 1 or more.")
-    summarise(pipeline.run_all(profile, settings, int(jobs)), profile)
-
-
-def run_notebook(notebook: str, profile: str, settings: list[str]) -> None:
-    """Runs the steps of one notebook; status 1 if one did not end well."""
-    summarise(pipeline.run_notebook(notebook, profile, settings), profile)
+    chosen = pipeline.notebook_named(notebook) if notebook else ""
+    summarise(pipeline.run_all(profile, settings, int(jobs or 0), chosen, scheduler, force), profile)
 
 
 def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
-    """A table of steps, a table of results, and every failure with its notebook, cell and error."""
+    """A table of steps, a table of results, and every failure with its notebook, cell, error and what was skipped for it."""
     steps = Table("notebook", "state", "seconds", title=f"profile {profile}", title_justify="left")
     for name, outcome in outcomes.items():
-        steps.add_row(name, outcome.state, f"{outcome.seconds:.0f}")
-    console.print(steps)
+        steps.add_row(name, outcome.state, f"{outcome.seconds:.0f}" if outcome.seconds else "")
     results = read_json(outputs_folder(f"outputs/{profile}") / RESULTS)
+    if all(outcome.state == "fresh" for outcome in outcomes.values()):
+        console.print(f"profile {profile}: nothing has changed since its {len(outcomes)} notebooks were run")
+    else:
+        console.print(steps)
     if results:
-        console.print(results_table(results))
-    failures = {name: outcome for name, outcome in outcomes.items() if outcome.state != "done"}
+        console.print(tables.results_table(results))
+    failures = {name: outcome for name, outcome in outcomes.items() if outcome.state == "failed"}
     for name, outcome in failures.items():
-        console.print(f"\n[bold]{name} {outcome.state}[/bold]: ", end="")
-        console.print(outcome.problem, markup=False)
+        console.print(f"\n[bold red]{name} failed[/]: ", end="")
+        console.print(outcome.problem, markup=False, soft_wrap=True)
+    skipped = [name for name, outcome in outcomes.items() if outcome.state == "skipped"]
+    if skipped:
+        console.print(f"skipped because of that: {', '.join(skipped)}", soft_wrap=True)
     console.print(f"\nnotebooks and results: {shown_path(outputs_folder(f'outputs/{profile}'))}")
     if failures:
         sys.exit(1)
 
 
-def results_table(results: list[dict]) -> Table:
-    """One row per finished run, narrow enough for 80 columns; the data stand in the title where all runs share them."""
-    data = {f"{row['dataset']} {row['split']}".strip() + f", {row['n_test']:,} test images" for row in results}
-    table = Table("network", "schedule", "seed", "epochs", "train", "valid", "test", "seconds",
-                  title=f"accuracy on {data.pop()}" if len(data) == 1 else "accuracy", title_justify="left")
-    for row in results:
-        accuracies = (f"{row[part]:.2%}" for part in ("train_accuracy", "valid_accuracy", "test_accuracy"))
-        table.add_row(row["network"], row["schedule"], str(row["seed"]), str(row["epochs_run"]), *accuracies, f"{row['seconds']:.0f}")
-    return table
+def status(profile: str, settings: list[str]) -> None:
+    """A table of the plan: what is fresh, what is not and why, and how long each step took last."""
+    checked, steps = load_profile(profile, settings), []
+    if any((outputs_folder(f"outputs/{profile}") / "notebooks").glob("*.json")):
+        checked, steps = pipeline.planned(profile, settings)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"profile {profile}", title_justify="left")
+    for column in ("notebook", "state", "took", "ended", "because of"):
+        table.add_column(column, no_wrap=column != "because of")
+    to_run: set[str] = set()
+    for step in steps or pipeline.plan(checked, f"outputs/{profile}"):  # never run: the data need not be made to say so
+        table.add_row(*tables.status_row(step, to_run))
+    console.print(table)
+
+
+def compare_runs(first: str, second: str) -> None:
+    """Two tables: the conditions in which two runs or profiles differ, and their results side by side."""
+    one, two = comparison.read_runs(first), comparison.read_runs(second)
+    pairs = comparison.matched(one, two)
+    if not pairs:
+        raise InputError(f"{first} and {second} have no run of the same name: compare single runs instead, "
+                         f"such as {first}/{next(iter(one))} with {second}/{next(iter(two))}.")
+    conditions = Table("differs", first, second, title="conditions", title_justify="left")
+    for name, values in comparison.differing_conditions(pairs).items():
+        conditions.add_row(name, *map(Text, values))
+    console.print(conditions if conditions.row_count else "no condition differs")
+    console.print(tables.compared(pairs[0], first, second) if len(pairs) == 1 else tables.compared_by_run(pairs, first, second))
+    for name, own, other in [(first, one, two), (second, two, one)]:
+        alone = [run for run in own if run not in other]
+        if alone and len(pairs) < max(len(one), len(two)):
+            console.print(f"only in {name}: {', '.join(alone)}", soft_wrap=True)
 
 
 def describe_data(profile: str, settings: list[str]) -> None:
@@ -77,7 +102,7 @@ def draw_overview(profile: str, network: str = "custom") -> None:
 
     chosen = load_profile(profile)
     data = load_data(chosen)
-    run = outputs_folder(f"outputs/{profile}") / run_name(network, chosen.schedule, chosen.seeds[0])
+    run = outputs_folder(f"outputs/{profile}") / run_name(network, chosen.schedules[0], chosen.seeds[0])
     actual, probabilities = runs.read_predictions(run)
     predicted = probabilities.argmax(axis=1)
     counts = confusions.count_confusions(actual, predicted, len(data.class_names))
@@ -92,7 +117,7 @@ def draw_overview(profile: str, network: str = "custom") -> None:
 def test(real: bool) -> None:
     """pytest, then nbval over the notebooks; results go to a folder that is removed, so that no earlier one is read."""
     with tempfile.TemporaryDirectory() as scratch:
-        environment = pipeline.quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
+        environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
         pytest = [sys.executable, "-W", "ignore", "-m", "pytest", "-q"]
         nbval = ["--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"]
         runs = [["tests"], nbval] + ([["tests/real"]] if real else [])
@@ -113,18 +138,7 @@ def bench(archive: str, as_json: bool) -> None:
         return
     console.print(*(f"{name} {value}" for name, value in results.pop("machine").items()), sep=", ", soft_wrap=True)
     for name, rows in results.items():
-        console.print(bench_table(getattr(benchmark, f"bench_{name}").__doc__.splitlines()[0], rows))
-
-
-def bench_table(title: str, rows: dict[str, dict]) -> Table:
-    """One row per contestant; numbers with four digits."""
-    import pandas as pd  # here, since the other commands start faster without it
-
-    flat = pd.json_normalize(list(rows.values()), sep=" ").set_axis(list(rows), axis=0)
-    table = Table("", *flat.columns, title=title, title_justify="left")
-    for name, row in flat.iterrows():
-        table.add_row(name, *("" if pd.isna(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in row))
-    return table
+        console.print(tables.bench_table(getattr(benchmark, f"bench_{name}").__doc__.splitlines()[0], rows))
 
 
 def refresh() -> None:
@@ -134,13 +148,29 @@ def refresh() -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["HANDWRITING_OUTPUTS"] = scratch
-        for notebook in sorted(pipeline.NOTEBOOKS.glob("*.ipynb")):
-            step = pipeline.Step(notebook.stem, str(notebook), f"{scratch}/{notebook.name}", {})
-            console.print(f"{notebook.stem}: started")
-            outcome = pipeline.run_step(step, threads=os.cpu_count() or 1)
-            if outcome.state != "done":
-                raise InputError(f"{notebook.name} is left as it was, since it failed: {outcome.problem.splitlines()[0]}.")
-            pipeline.store(Path(step.output), notebook)
+        with NotebookProcess(pipeline.n_cores()) as process:
+            for notebook in sorted(pipeline.NOTEBOOKS.glob("*.ipynb")):
+                console.print(f"{notebook.stem}: started")
+                step = pipeline.Step(notebook.stem, str(notebook), scratch, {})
+                outcome = run_step(step, process)
+                if outcome.state != "done":
+                    raise InputError(f"{notebook.name} is left as it was, since it failed: {outcome.problem.splitlines()[0]}.")
+                store(step.executed, notebook)
+
+
+def store(executed: Path, notebook: Path) -> None:
+    """Replaces a stored notebook by its executed copy, less papermill's notes of when and where it ran."""
+    import nbformat  # slow to import, and needed for this alone
+
+    content = nbformat.read(executed, as_version=4)
+    content.metadata.pop("papermill", None)
+    for cell in content.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if not cell.metadata.get("tags"):
+            cell.metadata.pop("tags", None)
+    nbformat.write(content, notebook.with_suffix(".part"))
+    os.replace(notebook.with_suffix(".part"), notebook)
 
 
 def clean(profile: str, data: bool) -> None:

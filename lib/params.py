@@ -1,6 +1,8 @@
 """Checked parameters: what a profile, a command line and a notebook's parameters cell may say."""
 
+import ast
 import difflib
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,10 +64,12 @@ def existing_path(name: str, value: str) -> Path:
     raise ValueError(f"{name} '{value}' does not exist")
 
 
+Schedule = Literal["one_cycle", "triangular2", "constant"]
+
+
 class TrainingSettings(Parameters):
     """How a network is trained, whichever it is."""
 
-    schedule: Literal["one_cycle", "triangular2", "constant"] = "one_cycle"
     epochs: int = Field(4, ge=1, le=1000)
     batch_size: int = Field(64, ge=2, le=65_536)
     learning_rate: float = Field(0.0, ge=0, le=10)  # highest rate of the schedule; 0: the one the finder suggests
@@ -93,33 +97,43 @@ class TrainingParameters(TrainingSettings):
 
     network: str = "custom"
     seed: int = Field(0, ge=0)
+    schedule: Schedule = "one_cycle"
 
 
 class Profile(DataParameters, TrainingSettings):
-    """A whole experiment: the data, the training, and which networks and seeds."""
+    """A whole experiment: the data, the training, and which networks, seeds and schedules; a run for each combination."""
 
     networks: list[str] = Field(["resnet", "lenet", "custom"], min_length=1)  # the slowest first: two at a time end together
     seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field([0], min_length=1)
+    schedules: list[Schedule] = Field(["one_cycle"], min_length=1)
     accuracy_bands: dict[str, list[float]] = {}  # network: lowest and highest test accuracy to accept
+    threads: int = Field(0, ge=0, le=1024)  # that each notebook computes with; 0: the cores, divided among the trainings of the plan
+    time_limit: float = Field(720, gt=0)  # minutes after which a notebook is ended
 
     @model_validator(mode="after")
     def know_the_networks(self):
-        from lib.networks import NETWORKS  # here, so that a misspelt key is reported without waiting for torch
-
         for name in self.networks:
-            if name not in NETWORKS:
-                raise ValueError(f"networks names '{name}', which lib/networks.py does not have{did_you_mean(name, NETWORKS)}")
+            if name not in network_names():
+                raise ValueError(f"networks names '{name}', which lib/networks.py does not have{did_you_mean(name, network_names())}")
         return self
 
     @model_validator(mode="after")
     def name_each_run_once(self):
-        for key in ("networks", "seeds"):
+        for key in ("networks", "seeds", "schedules"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
                 raise ValueError(f"{key} names the same one twice")
         for name, band in self.accuracy_bands.items():
             if len(band) != 2 or not 0 <= band[0] <= band[1] <= 1:
                 raise ValueError(f"accuracy_bands of {name} is {band}, but it must be [lowest, highest] between 0 and 1")
         return self
+
+
+@cache
+def network_names() -> list[str]:
+    """The keys of NETWORKS in lib/networks.py, read from its source: importing it takes torch and seconds."""
+    lines = ast.parse((ROOT / "lib" / "networks.py").read_text()).body
+    table = next(line.value for line in lines if isinstance(line, ast.Assign) and line.targets[0].id == "NETWORKS")
+    return [key.value for key in table.keys]
 
 
 def did_you_mean(name: str, known) -> str:
@@ -186,5 +200,12 @@ def read_settings(settings: list[str]) -> dict:
 def load_profile(name: str, settings: list[str] = ()) -> Profile:
     """A profile with the settings of the command line on top; InputError if anything in either cannot be."""
     given, set_now = read_profile(name), read_settings(settings)
-    origins = dict.fromkeys(given, f"params/{name}.yml: ") | dict.fromkeys(set_now, "--set: ")
+    origins = {key: f"{origin}: " for key, origin in where_from(name, settings).items() if key in given or key in set_now}
     return check(Profile, given | set_now, origins)
+
+
+def where_from(name: str, settings: list[str] = ()) -> dict[str, str]:
+    """Where each key of a loaded profile has its value from: the default, the profile or the command line."""
+    given, set_now = read_profile(name), read_settings(settings)
+    return (dict.fromkeys(Profile.model_fields, "default") | dict.fromkeys(given, f"params/{name}.yml")
+            | dict.fromkeys(set_now, "--set"))

@@ -1,200 +1,202 @@
-"""What has to be run for a profile, in which order, and the running of it."""
+"""What has to be run for a profile: the plan of its notebooks, and the one call that runs it."""
 
+import ast
 import json
 import os
-import subprocess
-import sys
-import tempfile
-import time
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import product
 from pathlib import Path
 
-import nbformat
-import papermill
+from filelock import FileLock, Timeout
 
+from lib import freshness
 from lib.errors import InputError
-from lib.files import (
-    LIVE_NOTEBOOK, METRICS, RESULTS, ROOT, check_writable, outputs_folder, read_results, run_name, shown_path, write_json,
-)
-from lib.params import Profile, did_you_mean, load_profile
+from lib.files import HISTORY, METRICS, MODEL, PREDICTIONS, RATES, RESULTS, ROOT, check_writable, outputs_folder, read_results, run_name, write_json
+from lib.params import PROFILES, Profile, did_you_mean, load_profile, where_from
 
 NOTEBOOKS = ROOT / "notebooks"
-PREPARE = ["01-explore-data", "02-find-learning-rate"]
-TRAIN = "03-train"
-DEFAULTS = "small"  # the profile that is what the notebooks do by default
+EXPLORE, FIND, TRAIN = "01-explore-data", "02-find-learning-rate", "03-train"
 ANALYSE = ["04-compare", "05-confusions"]
+DEFAULTS = "small"  # the profile that is what the notebooks do by default
 
 
 @dataclass(frozen=True)
 class Step:
-    """One notebook with its parameters, the executed copy it leaves, and the steps whose files it reads."""
+    """One run of a notebook: its parameters and where each comes from, and the files it reads and writes.
+
+    `notebook` is a path from the repository, so that a machine which shares the folder under another name finds it;
+    `outputs` is the profile's folder as `outputs_folder` takes it, and `reads` and `writes` are paths within that.
+    """
 
     name: str
     notebook: str
-    output: str
+    outputs: str
     parameters: dict
+    origins: dict = field(default_factory=dict)
     needs: list[str] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    writes: list[str] = field(default_factory=list)
+    checksum: str = ""
+    minutes: float = 720
+
+    @property
+    def executed(self) -> Path:
+        """The executed copy that the run leaves."""
+        return outputs_folder(self.outputs) / "notebooks" / f"{self.name.replace(' ', '-')}.ipynb"
+
+    @property
+    def run_folder(self) -> Path | None:
+        """Where a training step leaves its results; None for the others."""
+        chosen = self.parameters
+        if "network" not in chosen:
+            return None
+        return outputs_folder(self.outputs) / run_name(chosen["network"], chosen["schedule"], chosen["seed"])
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a step ended: "done", "failed" or "skipped", the seconds it took, and why it did not end well."""
+    """How a step ended: "done", "failed", "skipped" or "fresh", the seconds it took, and why it did not end well."""
 
     state: str
     seconds: float = 0.0
     problem: str = ""
 
 
-def parameters_of(notebook: Path) -> dict:
-    """Names and default values, as Python source, of a notebook's parameters cell."""
-    return {name: details["default"] for name, details in papermill.inspect_notebook(str(notebook)).items()}
+def parameters_of(notebook: Path) -> dict[str, tuple[str, object]]:
+    """Type and default value of each name in a notebook's parameters cell."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
+    lines = [line for line in ast.parse("".join(cell["source"])).body if isinstance(line, ast.AnnAssign)]
+    return {line.target.id: (line.annotation.id, ast.literal_eval(line.value)) for line in lines}
 
 
-def make_step(profile: Profile, outputs: str, notebook: str, needs=(), **chosen) -> Step:
-    """A step that gives the notebook what its parameters cell asks for: from `chosen`, else from the profile."""
-    values = profile.model_dump(mode="json") | {"outputs": outputs} | chosen
-    parameters = {name: values[name] for name in parameters_of(NOTEBOOKS / f"{notebook}.ipynb") if name in values}
-    name = f"{notebook} {run_name(chosen['network'], profile.schedule, chosen['seed'])}" if "network" in chosen else notebook
-    output = outputs_folder(outputs) / "notebooks" / f"{name.replace(' ', '-')}.ipynb"
-    return Step(name, str(NOTEBOOKS / f"{notebook}.ipynb"), str(output), parameters, list(needs))
+def plan(profile: Profile, outputs: str, origins: dict[str, str] | None = None, checksum: str = "") -> list[Step]:
+    """Every step of a profile, each after the steps that it needs; `origins` says where each parameter comes from."""
+    origins = (origins or {}) | {"outputs": "the profile's name"}
+    values = profile.model_dump(mode="json") | {"outputs": outputs}
+
+    def make(notebook: str, needs=(), reads=(), writes=(), **chosen) -> Step:
+        path = NOTEBOOKS / f"{notebook}.ipynb"
+        asked = _parameters_asked(path, path.stat().st_mtime_ns)
+        run = run_name(**chosen) if chosen else ""
+        taken = {name: (values | chosen)[name] for name in asked if name in values | chosen}
+        said = {name: origins.get(f"{name}s" if name in chosen else name, "default") for name in taken}
+        shown = str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+        return Step(f"{notebook} {run}".strip(), shown, outputs, taken, said, list(needs), list(reads),
+                    [f"{run}/{name}" for name in writes] if run else list(writes), checksum, profile.time_limit)
+
+    explore, rates = make(EXPLORE), make(FIND, writes=[RATES])
+    trainings = [
+        make(TRAIN, [] if profile.learning_rate else [rates.name], [] if profile.learning_rate else [f"{RATES}#{network}"],
+             [MODEL, HISTORY, PREDICTIONS, METRICS], network=network, schedule=schedule, seed=seed)
+        for seed, schedule, network in product(profile.seeds, profile.schedules, profile.networks)
+    ]
+    read = [name for step in trainings for name in step.writes if not name.endswith(MODEL)]
+    analyses = [make(notebook, [step.name for step in trainings], read) for notebook in ANALYSE]
+    return [explore, rates, *trainings, *analyses]
 
 
-def plan(profile: Profile, outputs: str) -> list[Step]:
-    """Every step of a profile, each after the steps that it needs."""
-    explore, rates = (make_step(profile, outputs, notebook) for notebook in PREPARE)
-    needs = [] if profile.learning_rate else [rates.name]
-    train = [make_step(profile, outputs, TRAIN, needs, network=network, seed=seed)
-             for seed in profile.seeds for network in profile.networks]
-    analyse = [make_step(profile, outputs, notebook, [step.name for step in train]) for notebook in ANALYSE]
-    return [explore, rates, *train, *analyse]
+@cache
+def _parameters_asked(notebook: Path, _changed: int) -> list[str]:
+    return list(parameters_of(notebook))
 
 
-def run_folder(step: Step) -> Path:
-    """Where a training step leaves its results."""
-    chosen = step.parameters
-    return outputs_folder(chosen["outputs"]) / run_name(chosen["network"], chosen["schedule"], chosen["seed"])
+def share_of_cores(profile: Profile) -> int:
+    """Threads that each notebook computes with: the profile's, else the cores divided among all trainings of the plan.
+
+    Not among those that run at once: the last digits of a result depend on this number, and must not depend on --jobs.
+    """
+    trainings = len(profile.networks) * len(profile.seeds) * len(profile.schedules)
+    return profile.threads or max(1, n_cores() // trainings)
 
 
-def is_training(step: Step) -> bool:
-    """True for the steps that leave a run's results."""
-    return Path(step.notebook).stem == TRAIN
+def n_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_step(step: Step, threads: int, say=print) -> Outcome:
-    """Runs one notebook in a process of its own, with so many threads for torch; `say` gets each line that it prints."""
-    Path(step.output).unlink(missing_ok=True)  # an earlier one would be taken for this one's if it fails at once
-    environment = quiet_environment() | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen([sys.executable, "-W", "ignore", "-m", "lib.execute"], text=True, env=environment, cwd=ROOT,
-                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors)
-        process.stdin.write(json.dumps(asdict(step)))
-        process.stdin.close()
-        for line in process.stdout:
-            say(f"  {step.name}: {line.rstrip()}")
-        ended_well = process.wait() == 0
-        errors.seek(0)
-        problem = "" if ended_well else describe_failure(step, errors.read())
-    return Outcome("done" if ended_well else "failed", time.monotonic() - start, problem)
+@contextmanager
+def only_one_run(outputs: str) -> Iterator[None]:
+    """InputError if another command runs this profile; the operating system drops the lock when its holder dies."""
+    folder = outputs_folder(outputs)
+    check_writable(folder)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise InputError(f"Another command is running {outputs}: wait for its end, or stop it, and run this again.") from None
 
 
-def quiet_environment() -> dict[str, str]:
-    """The environment for notebooks that nobody watches: plain progress."""
-    return {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK}
+def planned(profile_name: str, settings: list[str] = ()) -> tuple[Profile, list[Step]]:
+    """A checked profile and its plan. The data are made or downloaded for it: their checksum is part of every step."""
+    profile = load_profile(profile_name, settings)  # first: a misspelt key is reported at once
+    from lib.data import load_data
+
+    checksum = load_data(profile).checksum  # here, where a progress bar can be seen, and before any notebook starts
+    return profile, plan(profile, f"outputs/{profile_name}", where_from(profile_name, settings), checksum)
 
 
-def describe_failure(step: Step, stderr: str) -> str:
-    """The error, the cell it arose in, and where to see the rest."""
-    said_last = (stderr.strip().splitlines() or ["its process was ended from outside"])[-1]
-    if not Path(step.output).exists():
-        return said_last
-    for cell in nbformat.read(step.output, as_version=4).cells:
-        errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
-        if errors:
-            first = next(line for line in cell.source.splitlines() if line.strip() and not line.startswith("#"))
-            return (f"{errors[0].ename}: {errors[0].evalue}\nin cell [{cell.execution_count}], which begins: {first}\n"
-                    f"executed notebook: {shown_path(step.output)}")
-    return f"{said_last}\nexecuted so far: {shown_path(step.output)}"
+def run_all(profile_name: str, settings: list[str] = (), jobs: int = 0, notebook: str = "", scheduler: str = "",
+            force: bool = False) -> dict[str, Outcome]:
+    """Runs what is not fresh of a profile, or of one of its notebooks; then writes results.json, the metrics of all its runs.
 
+    `jobs` notebooks at a time (0: as many as the cores, or graphics cards, allow) on this machine, or those of a dask
+    `scheduler`. Raises InputError for whatever the user can mend; a notebook that fails is an outcome, not an error.
+    """
+    outputs, source = f"outputs/{profile_name}", PROFILES / f"{profile_name}.yml"
+    load_profile(profile_name, settings)
+    with only_one_run(outputs):
+        before = source.read_bytes()
+        profile, steps = planned(profile_name, settings)
+        steps = [step for step in steps if not notebook or Path(step.notebook).stem == notebook]
+        outcomes = {step.name: Outcome("fresh") for step in steps}
+        if force or any(freshness.reasons(step, freshness.read_record(step)) for step in steps):
+            from lib.engine import run_steps  # with it comes dask, which takes a second
 
-def store(executed: Path, notebook: Path) -> None:
-    """Replaces a stored notebook by its executed copy, less papermill's notes of when and where it ran."""
-    content = nbformat.read(executed, as_version=4)
-    content.metadata.pop("papermill", None)
-    for cell in content.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if not cell.metadata.get("tags"):
-            cell.metadata.pop("tags", None)
-    nbformat.write(content, notebook.with_suffix(".part"))
-    os.replace(notebook.with_suffix(".part"), notebook)
-
-
-def run_steps(steps: list[Step], jobs: int = 1, say=print) -> dict[str, Outcome]:
-    """Runs the steps, `jobs` at a time, each as soon as those it needs are done; one that fails stops only those that need it."""
-    outcomes: dict[str, Outcome] = {}
-    waiting, running = list(steps), {}
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    planned = {step.name for step in steps}
-    for folder in {Path(step.output).parent for step in steps}:
-        check_writable(folder)
-    with ThreadPoolExecutor(jobs) as pool:
-        while waiting or running:
-            for step in list(waiting):
-                needs = planned.intersection(step.needs)
-                failed = [name for name in step.needs if name in outcomes and outcomes[name].state != "done"]
-                if failed:
-                    waiting.remove(step)
-                    outcomes[step.name] = Outcome("skipped", problem=f"it needs {', '.join(failed)}")
-                    say(f"{step.name}: skipped")
-                elif needs <= outcomes.keys() and len(running) < jobs:
-                    waiting.remove(step)
-                    if is_training(step):  # an earlier result must not be taken for this one's
-                        (run_folder(step) / METRICS).unlink(missing_ok=True)
-                    say(f"{step.name}: started")
-                    running[pool.submit(run_step, step, threads, say)] = step
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                step = running.pop(future)
-                outcomes[step.name] = outcome = future.result()
-                say(f"{step.name}: {outcome.state} after {outcome.seconds:.0f} s")
+            outcomes = run_steps(steps, jobs, share_of_cores(profile), scheduler, force)
+        write_json(outputs_folder(outputs) / RESULTS, read_results(outputs_folder(outputs)))
+        if source.read_bytes() != before:
+            raise InputError(f"params/{source.name} was changed while it ran: the results are of what it said before; "
+                             "run the same command again for what it says now.")
     return outcomes
 
 
-def run_all(profile_name: str, settings: list[str] = (), jobs: int = 1, notebook: str = "") -> dict[str, Outcome]:
-    """The steps of a profile, or those of one of its notebooks; then results.json, the metrics of all its finished runs, as one list."""
-    from lib.data import load_data  # after the parameters: a misspelt one is reported at once
-
-    profile, outputs = load_profile(profile_name, settings), f"outputs/{profile_name}"
-    check_writable(outputs_folder(outputs))
-    load_data(profile)  # here, where a progress bar can be seen, and before any notebook starts on data that cannot be used
-    steps = [step for step in plan(profile, outputs) if not notebook or Path(step.notebook).stem == notebook]
-    outcomes = run_steps(steps, jobs)
-    write_json(outputs_folder(outputs) / RESULTS, read_results(outputs_folder(outputs)))
-    return outcomes
-
-
-def run_notebook(name: str, profile_name: str, settings: list[str] = ()) -> dict[str, Outcome]:
-    """The steps of one notebook, named in full or by its number; what it reads must have been run before."""
+def notebook_named(name: str) -> str:
+    """A notebook's full name, from that or from its number; InputError if there is none."""
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-    notebook = next((stem for stem in known if name in (stem, stem[:2], stem.lstrip("0")[:1], f"{stem}.ipynb")), None)
-    if notebook is None:
-        raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}")
-    return run_all(profile_name, settings, notebook=notebook)
+    for stem in known:
+        if name in (stem, stem[:2], stem.lstrip("0")[:1], f"{stem}.ipynb"):
+            return stem
+    raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}")
 
 
-def train_missing(outputs: str, networks: list[str], seeds: list[int], schedule: str) -> list[str]:
+def train_missing(outputs: str, networks: list[str], seeds: list[int], schedules: list[str]) -> list[str]:
     """Names of the training runs asked for; those of the small profile are run now where they have no result yet.
 
     Raises InputError for a missing run of any other profile, which may take hours, or if a run fails.
     """
-    names = [run_name(network, schedule, seed) for network in networks for seed in seeds]
+    names = [run_name(network, schedule, seed) for seed, schedule, network in product(seeds, schedules, networks)]
     missing = [name for name in names if not (outputs_folder(outputs) / name / METRICS).exists()]
-    if missing and Path(outputs).name != DEFAULTS:
+    if not missing:
+        return names
+    if Path(outputs).name != DEFAULTS:
         raise InputError(f"{outputs} has no result of {missing[0]}: run `invoke run-all --profile {Path(outputs).name}` first.")
-    chosen = load_profile(DEFAULTS).model_copy(update={"networks": networks, "seeds": seeds, "schedule": schedule})
-    steps = [step for step in plan(chosen, outputs) if is_training(step) and run_folder(step).name in missing]
-    for name, outcome in run_steps(steps).items():
-        if outcome.state != "done":
-            raise InputError(f"{name} did not end well: {outcome.problem.splitlines()[0]}.")
+    from lib.data import load_data
+    from lib.runner import NotebookProcess, run_step
+
+    def say(event: dict) -> None:
+        if "text" in event:
+            print(event["text"])
+
+    chosen = load_profile(DEFAULTS).model_copy(update={"networks": networks, "seeds": seeds, "schedules": schedules})
+    steps = plan(chosen, outputs, checksum=load_data(chosen).checksum)
+    with NotebookProcess(n_cores()) as process:
+        for step in steps:
+            if step.run_folder and step.run_folder.name in missing:
+                outcome = run_step(step, process, say)
+                if outcome.state != "done":
+                    raise InputError(f"{step.name} did not end well: {outcome.problem.splitlines()[0]}.")
     return names

@@ -4,13 +4,14 @@ import base64
 import re
 import subprocess
 import sys
+from typing import Literal, get_args, get_origin
 
 import nbformat
 import pytest
 
 from lib import pipeline
 from lib.files import ROOT
-from lib.params import DataParameters, Profile, TrainingParameters
+from lib.params import DataParameters, Profile, TrainingParameters, load_profile
 from lib.training import SAME_TEST
 
 NOTEBOOKS = sorted(pipeline.NOTEBOOKS.glob("*.ipynb"))
@@ -44,11 +45,28 @@ def test_every_parameter_has_a_type_and_a_meaning(path):
         assert re.fullmatch(r"\w+: (str|int|float|list|dict) = .+  # .+|\w+: (str|int|float|list|dict) = .+ # .+", line), line
 
 
+ALL_FIELDS = Profile.model_fields | TrainingParameters.model_fields
+TYPES = {int: "int", float: "float", str: "str", list: "list", dict: "dict"}
+
+
+def type_name(annotation):
+    """The type that a parameters cell writes for a field of the models: Literal["a", "b"] is a str there."""
+    if get_origin(annotation) is Literal:
+        annotation = type(get_args(annotation)[0])
+    return TYPES[get_origin(annotation) or annotation]
+
+
+@each_notebook
+def test_the_parameters_are_those_of_the_models_with_their_types(path):
+    for name, (written, _) in pipeline.parameters_of(path).items():
+        assert name == "outputs" or written == type_name(ALL_FIELDS[name].annotation), name
+
+
 @each_notebook
 def test_the_defaults_are_those_of_the_small_profile(path):
-    small = pipeline.load_profile("small").model_dump(mode="json") | {"outputs": "outputs/small", "network": "custom", "seed": 0}
-    for name, default in pipeline.parameters_of(path).items():
-        value = eval(default)
+    small = load_profile("small").model_dump(mode="json")
+    small |= TrainingParameters().model_dump(include={"network", "seed", "schedule"}) | {"outputs": "outputs/small"}
+    for name, (_, value) in pipeline.parameters_of(path).items():
         expected = {key: small[name][key] for key in value} if name == "accuracy_bands" else small[name]
         assert value == expected, name
 
@@ -63,7 +81,7 @@ def test_the_finder_tests_the_rate_under_the_conditions_that_training_asks_for()
 
 
 def test_the_small_profile_is_the_default_one():
-    assert pipeline.load_profile("small").model_copy(update={"accuracy_bands": {}}) == Profile()
+    assert load_profile("small").model_copy(update={"accuracy_bands": {}}) == Profile()
 
 
 @each_notebook

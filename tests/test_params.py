@@ -43,8 +43,8 @@ def test_an_impossible_value_names_the_bound():
 
 
 def test_an_unknown_choice_lists_the_choices():
-    with pytest.raises(InputError, match="schedule is 'cosine'.*one_cycle"):
-        load_profile("small", ["schedule=cosine"])
+    with pytest.raises(InputError, match="precision is 'float8'.*float32"):
+        load_profile("small", ["precision=float8"])
 
 
 def test_true_is_not_taken_for_the_number_one():
@@ -57,7 +57,7 @@ def test_a_profile_without_its_folder_says_what_to_set():
         load_profile("folder")
 
 
-@pytest.mark.parametrize("setting", ["seeds=[-1]", "seeds=[true]", "seeds=[0,0]", "networks=[]", "networks=[custom,custom]",
+@pytest.mark.parametrize("setting", ["seeds=[-1]", "seeds=[true]", "seeds=[0,0]", "schedules=[cosine]", "schedules=[constant,constant]", "time_limit=0", "threads=-1", "networks=[]", "networks=[custom,custom]",
                                      "accuracy_bands={custom: [0.9, 0.1]}", "accuracy_bands={custom: [1]}", "folder=2024"])
 def test_what_cannot_be_run_is_refused_before_anything_starts(setting):
     with pytest.raises(InputError, match=setting.split("=")[0]):
@@ -130,3 +130,14 @@ def test_defaults_pass_their_own_checks():
 def test_average_weights_and_those_of_the_best_epoch_exclude_each_other():
     with pytest.raises(InputError, match="patience keeps .* set one of them to 0"):
         check(TrainingParameters, {"patience": 2, "average": 0.9})
+
+
+def test_each_value_comes_from_the_default_the_profile_or_the_command_line():
+    origins = params.where_from("strokes", ["epochs=9"])
+    assert (origins["batch_size"], origins["epochs"], origins["views"]) == ("params/strokes.yml", "--set", "default")
+
+
+def test_the_names_of_the_networks_are_those_of_the_table():
+    from lib.networks import NETWORKS
+
+    assert params.network_names() == list(NETWORKS)

@@ -1,51 +1,45 @@
-import json
 import subprocess
 import sys
 
-import nbformat
+import plans
 import pytest
-from nbformat.v4 import new_code_cell, new_notebook
+from rich.console import Console
 
-from lib import pipeline
+from lib import commands, pipeline
 from lib.errors import InputError
-from lib.params import Profile, load_profile
 from lib.files import METRICS, ROOT
-
-PARAMETERS = 'outputs: str = "outputs/small"  # where\nseeds: list = [0]  # which'
-TRAINING = 'network: str = "custom"\nseed: int = 0\nschedule: str = "one_cycle"\noutputs: str = "outputs/small"'
+from lib.params import Profile, load_profile
+from lib.runner import NotebookProcess, run_step
 
 
 @pytest.fixture
 def notebooks(tmp_path, monkeypatch):
-    """Five tiny notebooks in place of the real ones; `write(name, code)` changes one. Results go to tmp_path."""
-
-    def write(name, code):
-        parameters = new_code_cell(TRAINING if name == pipeline.TRAIN else PARAMETERS, metadata={"tags": ["parameters"]})
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        nbformat.write(new_notebook(cells=[parameters, new_code_cell(code)], metadata=kernel), tmp_path / f"{name}.ipynb")
-
-    for name in [*pipeline.PREPARE, pipeline.TRAIN, *pipeline.ANALYSE]:
-        write(name, "1 + 1")
+    """Tiny notebooks in place of the real ones; `write(name, code)` changes one. Results go to tmp_path."""
+    plans.write_all(tmp_path)
     monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
     monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
-    return write
+    return lambda name, *code: plans.write(tmp_path, name, *code)
 
 
-def leave_metrics(tmp_path, test_accuracy=0.5):
-    """Code for a training cell that writes nothing but its metrics."""
-    return (f"import pathlib, json; folder = pathlib.Path({str(tmp_path)!r}) / outputs / f'{{network}}-{{schedule}}-seed{{seed}}'\n"
-            f"folder.mkdir(parents=True, exist_ok=True)\n"
-            f"(folder / 'metrics.json').write_text(json.dumps({{'network': network, 'test_accuracy': {test_accuracy}}}))")
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
+    with NotebookProcess(threads=1, environment={"HANDWRITING_OUTPUTS": str(tmp_path_factory.mktemp("results"))}) as process:
+        yield process
 
 
 def states(outcomes):
     return {name: outcome.state for name, outcome in outcomes.items()}
 
 
-def test_a_plan_trains_every_network_with_every_seed(notebooks):
-    steps = pipeline.plan(Profile(networks=["lenet", "custom"], seeds=[0, 1]), "outputs/small")
-    assert [step.name for step in steps if pipeline.is_training(step)] == [
-        f"03-train {network}-one_cycle-seed{seed}" for seed in (0, 1) for network in ("lenet", "custom")]
+def explore(**values):
+    return pipeline.plan(Profile(**values), "outputs/small")[0]
+
+
+def test_a_plan_trains_every_network_with_every_seed_and_schedule(notebooks):
+    chosen = Profile(networks=["lenet", "custom"], seeds=[0, 1], schedules=["one_cycle", "constant"])
+    assert [step.name for step in pipeline.plan(chosen, "outputs/small") if step.run_folder] == [
+        f"03-train {network}-{schedule}-seed{seed}"
+        for seed in (0, 1) for schedule in ("one_cycle", "constant") for network in ("lenet", "custom")]
 
 
 def test_a_plan_names_every_step_after_those_it_needs(notebooks):
@@ -55,74 +49,106 @@ def test_a_plan_names_every_step_after_those_it_needs(notebooks):
         done.add(step.name)
 
 
+def test_whatever_a_step_reads_is_written_by_one_that_it_needs(notebooks):
+    steps = {step.name: step for step in pipeline.plan(Profile(), "outputs/small")}
+    for step in steps.values():
+        assert {name.partition("#")[0] for name in step.reads} <= {name for needed in step.needs for name in steps[needed].writes}
+
+
 def test_a_notebook_gets_the_parameters_it_asks_for_and_no_others(notebooks):
-    step = pipeline.plan(Profile(seeds=[4]), "outputs/mine")[0]
+    step = pipeline.plan(Profile(seeds=[4]), "outputs/mine")[-1]
     assert step.parameters == {"outputs": "outputs/mine", "seeds": [4]}
 
 
-def test_a_failing_notebook_stops_only_those_that_need_it(notebooks):
-    notebooks("02-find-learning-rate", "raise RuntimeError('no rate')")
-    outcomes = pipeline.run_steps(pipeline.plan(Profile(networks=["custom"]), "outputs/small"), say=lambda line: None)
-    assert states(outcomes) == {"01-explore-data": "done", "02-find-learning-rate": "failed",
-                                "03-train custom-one_cycle-seed0": "skipped", "04-compare": "skipped", "05-confusions": "skipped"}
+def test_training_does_not_wait_for_the_finder_when_its_rate_is_given(notebooks):
+    steps = pipeline.plan(Profile(learning_rate=0.01), "outputs/small")
+    assert all(not step.needs for step in steps if step.run_folder)
 
 
-def test_a_failure_names_the_cell_the_error_and_the_executed_notebook(notebooks):
+def test_a_failure_names_the_cell_the_error_and_the_executed_notebook(notebooks, process):
     notebooks("01-explore-data", "numbers = []\nnumbers[3]")
-    outcome = pipeline.run_steps(pipeline.plan(Profile(), "outputs/small")[:1], say=lambda line: None)["01-explore-data"]
-    assert "IndexError: list index out of range" in outcome.problem
-    assert "begins: numbers = []" in outcome.problem and "01-explore-data.ipynb" in outcome.problem
+    problem = run_step(explore(), process).problem
+    assert problem.splitlines()[0] == "IndexError: list index out of range"
+    assert "begins: numbers = []" in problem and "----> 2 numbers[3]" in problem and "01-explore-data.ipynb" in problem
+    assert len(problem.splitlines()) < 24 and "\x1b" not in problem  # one screen, and no colours
 
 
-def test_a_kernel_that_dies_is_a_failure(notebooks):
+def test_a_kernel_that_dies_is_a_failure(notebooks, process):
     notebooks("01-explore-data", "import os; os._exit(1)")
-    outcome = pipeline.run_steps(pipeline.plan(Profile(), "outputs/small")[:1], say=lambda line: None)["01-explore-data"]
+    outcome = run_step(explore(), process)
     assert outcome.state == "failed" and "DeadKernelError" in outcome.problem.splitlines()[0]
 
 
+def test_a_notebook_that_hangs_is_ended_after_its_time(notebooks):
+    notebooks("01-explore-data", "print('here', flush=True)", "import time; time.sleep(60)")
+    with NotebookProcess(threads=1) as process:
+        outcome = run_step(explore(time_limit=0.08), process)
+        assert outcome.state == "failed" and "ended after 0.08 minutes (time_limit)" in outcome.problem
+        assert process.ended and "here" in explore().executed.read_text()
+
+
+def test_a_full_disk_is_told_with_what_to_do(notebooks, process):
+    notebooks("01-explore-data", "raise OSError(28, 'No space left on device')")
+    assert "No space left on device; free some space and run the same command again" in run_step(explore(), process).problem
+
+
+def test_an_executed_notebook_shows_where_each_value_came_from(notebooks, process):
+    origins = {"networks": "params/small.yml", "epochs": "--set"}
+    step = pipeline.plan(Profile(epochs=7, learning_rate=0.1), "outputs/small", origins)[2]
+    assert run_step(step, process).state == "done"
+    shown = step.executed.read_text()
+    for name, value, origin in [("epochs", "7", "--set"), ("network", r'\"resnet\"', "params/small.yml"), ("seed", "0", "default")]:
+        assert any(line.strip().startswith(f'"{name} = {value} ') and f"# {origin}" in line for line in shown.splitlines()), name
+
+
+def test_events_tell_the_cell_the_text_and_the_memory(notebooks, process):
+    notebooks("01-explore-data", "print('hello')", "import time; time.sleep(1.5)")
+    events = []
+    run_step(explore(), process, events.append)
+    assert {"text": "hello"} in events
+    assert [event["cell"] for event in events if "cell" in event][-1] == 5 and all(event.get("memory", 1) > 0 for event in events)
+
+
 def test_results_list_the_runs_that_finished(notebooks, tmp_path):
-    notebooks(pipeline.TRAIN, "assert network == 'custom'\n" + leave_metrics(tmp_path))
-    outcomes = pipeline.run_notebook("03", "small", ["networks=[lenet,custom]"])
-    results = json.loads((tmp_path / "outputs/small/results.json").read_text())
-    assert [row["network"] for row in results] == ["custom"]
+    notebooks(pipeline.TRAIN, "assert network == 'custom'", plans.LEAVE_METRICS)
+    outcomes = pipeline.run_all("small", plans.SETTINGS, notebook="03-train")
+    assert [row["network"] for row in plans.results(tmp_path)] == ["custom"]
     assert states(outcomes)["03-train lenet-one_cycle-seed0"] == "failed"
 
 
 def test_an_earlier_result_is_not_taken_for_that_of_a_failed_run(notebooks, tmp_path):
-    notebooks(pipeline.TRAIN, leave_metrics(tmp_path))
-    pipeline.run_notebook("03", "small", ["networks=[custom]"])
+    settings = ["networks=[custom]", "learning_rate=0.1"]
+    pipeline.run_all("small", settings, notebook="03-train")
+    assert len(plans.results(tmp_path)) == 1
     notebooks(pipeline.TRAIN, "raise RuntimeError")
-    pipeline.run_notebook("03", "small", ["networks=[custom]"])
-    assert json.loads((tmp_path / "outputs/small/results.json").read_text()) == []
-
-
-def test_two_jobs_give_the_same_results_as_one(notebooks, tmp_path):
-    notebooks(pipeline.TRAIN, leave_metrics(tmp_path))
-    results = []
-    for jobs in (1, 2):
-        pipeline.run_all("small", ["networks=[lenet,custom]"], jobs)
-        results.append((tmp_path / "outputs/small/results.json").read_text())
-    assert results[0] == results[1]
+    pipeline.run_all("small", settings, notebook="03-train")
+    assert plans.results(tmp_path) == []
 
 
 def test_only_missing_runs_are_trained(notebooks, tmp_path):
-    notebooks(pipeline.TRAIN, leave_metrics(tmp_path))
     kept = tmp_path / "outputs/small/lenet-one_cycle-seed0"
     kept.mkdir(parents=True)
     (kept / METRICS).write_text('{"network": "lenet", "test_accuracy": "as it was"}')
-    pipeline.train_missing("outputs/small", ["lenet", "resnet"], [0], "one_cycle")
+    assert pipeline.train_missing("outputs/small", ["lenet", "resnet"], [0], ["one_cycle"]) == [
+        "lenet-one_cycle-seed0", "resnet-one_cycle-seed0"]
     assert "as it was" in (kept / METRICS).read_text() and (kept.parent / "resnet-one_cycle-seed0" / METRICS).exists()
     assert not (kept.parent / "custom-one_cycle-seed0").exists()
 
 
 def test_a_long_run_is_never_started_by_a_notebook_that_reads_it(notebooks):
     with pytest.raises(InputError, match="no result of lenet-one_cycle-seed0: run `invoke run-all --profile byclass`"):
-        pipeline.train_missing("outputs/byclass", ["lenet"], [0], "one_cycle")
+        pipeline.train_missing("outputs/byclass", ["lenet"], [0], ["one_cycle"])
 
 
-def test_training_does_not_wait_for_the_finder_when_its_rate_is_given(notebooks):
-    steps = pipeline.plan(Profile(learning_rate=0.01), "outputs/small")
-    assert all(not step.needs for step in steps if pipeline.is_training(step))
+def test_a_profile_that_is_edited_while_it_runs_is_noticed(notebooks, tmp_path, monkeypatch):
+    profile = tmp_path / "mine.yml"
+    profile.write_text("learning_rate: 0.1\nnetworks: [custom]\n")
+    for module in ("pipeline", "params"):
+        monkeypatch.setattr(f"lib.{module}.PROFILES", tmp_path)
+    notebooks("01-explore-data", f"open({str(profile)!r}, 'a').write('epochs: 9')")
+    with pytest.raises(InputError, match="params/mine.yml was changed while it ran: the results are of what it said before"):
+        pipeline.run_all("mine")
+    assert (tmp_path / "outputs/mine/custom-one_cycle-seed0" / METRICS).exists()
 
 
 def test_a_folder_that_cannot_be_written_is_reported_before_anything_runs(notebooks, tmp_path):
@@ -131,14 +157,14 @@ def test_a_folder_that_cannot_be_written_is_reported_before_anything_runs(notebo
         pipeline.run_all("small")
 
 
-@pytest.mark.parametrize("name", ["3", "03-train.ipynb"])
-def test_one_notebook_is_run_by_name_or_number(notebooks, name):
-    assert states(pipeline.run_notebook(name, "small", ["networks=[custom]"])) == {"03-train custom-one_cycle-seed0": "done"}
+@pytest.mark.parametrize("name", ["3", "03", "03-train", "03-train.ipynb"])
+def test_one_notebook_is_named_in_full_or_by_its_number(name):
+    assert pipeline.notebook_named(name) == "03-train"
 
 
-def test_an_unknown_notebook_names_the_nearest(notebooks):
+def test_an_unknown_notebook_names_the_nearest():
     with pytest.raises(InputError, match="did you mean '04-compare'"):
-        pipeline.run_notebook("04-compar", "small")
+        pipeline.notebook_named("04-compar")
 
 
 def test_the_real_plan_fits_the_real_notebooks():
@@ -151,8 +177,8 @@ def invoke(*arguments):
 
 
 @pytest.mark.parametrize("command", [["run-all", "--set", "epoch=3"], ["run", "99"], ["run-all", "--profile", "stroke"],
-                                     ["run-all", "--jobs", "0"], ["run-all", "--jobs", "two"],
-                                     ["clean", "--profile", "smal"]])
+                                     ["run-all", "--jobs", "0"], ["run-all", "--jobs", "two"], ["status", "--set", "epoch=3"],
+                                     ["compare-runs", "small", "nowhere"], ["clean", "--profile", "smal"]])
 def test_a_mistake_costs_one_sentence_and_status_2(command):
     done = invoke(*command)
     assert done.returncode == 2
@@ -161,5 +187,44 @@ def test_a_mistake_costs_one_sentence_and_status_2(command):
 
 def test_the_menu_explains_every_task():
     listed = dict(line.split(maxsplit=1) for line in invoke("--list").stdout.splitlines() if line.startswith("  "))
-    assert set(listed) == {"run-all", "run", "lab", "data", "test", "refresh", "clean", "picture", "bench"}
+    assert set(listed) == {"run-all", "run", "status", "compare-runs", "lab", "data", "test", "refresh", "clean", "picture", "bench"}
     assert all(explanation.endswith(".") for explanation in listed.values())
+
+
+def test_status_tells_what_is_fresh_what_is_not_and_why(notebooks, capsys, monkeypatch):
+    monkeypatch.setattr(commands, "console", Console(width=200))
+    pipeline.run_all("small", plans.SETTINGS)
+    notebooks("01-explore-data", "raise RuntimeError('no data')")
+    pipeline.run_all("small", plans.SETTINGS, notebook="01-explore-data")
+    notebooks("03-train", plans.LEAVE_METRICS, "2 + 2")
+    capsys.readouterr()
+    commands.status("small", ["networks=[lenet,resnet]", "learning_rate=0.01"])
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[2:]]
+    assert shown[0].startswith("01-explore-data failed") and shown[0].endswith("RuntimeError: no data")
+    assert shown[1].startswith("02-find-learning-rate fresh")
+    assert shown[2].startswith("03 lenet-one_cycle-seed0 stale") and shown[2].endswith("notebook code")
+    assert shown[3] == "03 resnet-one_cycle-seed0 never run"
+    commands.status("small", plans.SETTINGS)
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[2:]]
+    assert shown[4].startswith("04-compare depends") and shown[4].endswith("on what 03-train writes")
+
+
+def test_status_of_a_profile_that_was_never_run_makes_no_data(notebooks, data, capsys):
+    commands.status("small", [])
+    assert capsys.readouterr().out.count("never run") == 7 and not data.exists()
+
+
+def test_nothing_is_run_when_nothing_has_changed(notebooks, monkeypatch, capsys):
+    pipeline.run_all("small", plans.SETTINGS)
+    monkeypatch.setattr("lib.engine.run_steps", lambda *arguments: pytest.fail("something was run"))
+    commands.run_all("small", plans.SETTINGS, "", "", force=False)
+    assert "nothing has changed since its 6 notebooks were run" in capsys.readouterr().out
+
+
+def test_a_failure_and_what_was_skipped_because_of_it_end_the_summary(notebooks, capsys):
+    notebooks(pipeline.TRAIN, "raise RuntimeError('no luck')")
+    with pytest.raises(SystemExit) as end:
+        commands.run_all("small", ["networks=[custom]", "learning_rate=0.1"], "", "", force=False)
+    shown = capsys.readouterr().out
+    assert end.value.code == 1 and "RuntimeError: no luck" in shown
+    assert "skipped because of that: 04-compare, 05-confusions" in shown
