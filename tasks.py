@@ -1,5 +1,6 @@
 """The menu: `invoke --list` shows it, `invoke --help NAME` explains one entry."""
 
+import errno
 import functools
 import sys
 
@@ -25,6 +26,11 @@ def said_plainly(body):
             return body(*args, **kwargs)
         except InputError as error:
             raise Exit(str(error), code=2) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            raise Exit(f"{error.filename or 'A file'} cannot be written ({error.strerror}); free some space or change its permissions, "
+                       "and run the same command again: what has ended is kept.", code=2) from None
         except KeyboardInterrupt:
             raise Exit("Stopped: what has ended is kept, and the same command continues from here.", code=130) from None
 

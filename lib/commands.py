@@ -16,7 +16,7 @@ from lib import comparison, pipeline, tables
 from lib.errors import InputError
 from lib.files import RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path
 from lib.params import did_you_mean, load_profile, profile_names
-from lib.runner import NotebookProcess, quiet_environment, run_step
+from lib.runner import THREADS, NotebookProcess, quiet_environment, run_step
 
 console = Console(highlight=False)
 
@@ -115,14 +115,14 @@ def draw_overview(profile: str, network: str = "custom") -> None:
 
 
 def test(real: bool) -> None:
-    """pytest, then nbval over the notebooks; results go to a folder that is removed, so that no earlier one is read."""
+    """pytest, a process per core, then nbval over the notebooks; results go to a folder that is removed, so that no earlier one is read."""
     with tempfile.TemporaryDirectory() as scratch:
         environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
         pytest = [sys.executable, "-W", "ignore", "-m", "pytest", "-q"]
-        nbval = ["--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"]
-        runs = [["tests"], nbval] + ([["tests/real"]] if real else [])
-        codes = [subprocess.run([*pytest, *arguments], cwd=ROOT, env=environment).returncode for arguments in runs]
-    sys.exit(1 if any(codes) else 0)
+        tests = subprocess.run([*pytest, "-n", str(pipeline.n_cores()), "--dist", "worksteal", "tests", *(["tests/real"] if real else [])],
+                               cwd=ROOT, env=environment | dict.fromkeys(THREADS, "1"))
+        notebooks = subprocess.run([*pytest, "--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"], cwd=ROOT, env=environment)
+    sys.exit(1 if tests.returncode or notebooks.returncode else 0)
 
 
 def bench(archive: str, as_json: bool) -> None:

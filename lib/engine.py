@@ -16,15 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
-from distributed import Client, KilledWorker, LocalCluster, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
 from distributed.core import Status
 from distributed.utils import silence_logging_cmgr
 
 from lib import freshness
-from lib.display import display
+from lib.display import PlainDisplay, display
 from lib.errors import InputError
 from lib.pipeline import Outcome, Step, n_cores
-from lib.runner import ATTEMPTS, NotebookProcess, run_step
+from lib.runner import ATTEMPTS, NotebookProcess, advice, run_step
 
 SHARED = ("HANDWRITING_DATA", "HANDWRITING_OUTPUTS")  # environment variables that a worker must have as this process has them
 LOCAL = {
@@ -72,12 +72,7 @@ def jobs_at_once(jobs: int, threads: int, steps: int) -> int:
 def connected(scheduler: str, jobs: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of this machine's own that ends with it."""
     if scheduler:
-        try:
-            client = Client(scheduler, timeout="10s")
-        except (OSError, ValueError) as error:
-            raise InputError(f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); start one with "
-                             "`dask scheduler`, or leave --scheduler out.") from None
-        with client, silence_logging_cmgr(logging.CRITICAL):  # what is wrong is said here, in a sentence
+        with silence_logging_cmgr(logging.CRITICAL), client_of(scheduler) as client:  # what is wrong is said here, in a sentence
             yield client
         return
     with interrupted_by({signal.SIGINT: signal.SIG_IGN}):  # which the workers inherit: Ctrl-C is this process's to deal with
@@ -85,6 +80,15 @@ def connected(scheduler: str, jobs: int) -> Iterator[Client]:
                                silence_logs=logging.CRITICAL)
     with cluster, Client(cluster) as client:
         yield client
+
+
+def client_of(scheduler: str) -> Client:
+    """A client of a running scheduler; InputError if none answers."""
+    try:
+        return Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
+    except (OSError, ValueError) as error:
+        raise InputError(f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); start one with "
+                         "`dask scheduler`, or leave --scheduler out.") from None
 
 
 @contextmanager
@@ -105,57 +109,67 @@ def run_steps(steps: list[Step], jobs: int, threads: int, scheduler: str = "", f
     `jobs` at a time on this machine (0: as many as it has cores or cards for), or all at once on a cluster's workers.
     Raises InputError if the scheduler cannot be reached, or no longer.
     """
-    outcomes: dict[str, Outcome] = {}
-    waiting, running, topic = list(steps), {}, f"handwriting-{uuid.uuid4().hex}"
-    jobs = jobs_at_once(jobs, threads, len(steps))
-    environment = {name: os.environ[name] for name in SHARED if name in os.environ}
     terminated = {signal.SIGTERM: signal.default_int_handler}  # as by Ctrl-C: a batch system's way of saying that time is over
+    jobs = jobs_at_once(jobs, threads, len(steps))
     with interrupted_by(terminated), dask.config.set(LOCAL), display(steps) as shown, connected(scheduler, jobs) as client:
-        client.subscribe_topic(topic, lambda event: shown.progress(event[1]))
-        while waiting or running:
-            ready = []
-            for step, outcome in due(waiting, outcomes, steps, force):
-                if outcome is None:
-                    ready.append(step)
-                else:
-                    waiting.remove(step)
-                    outcomes[step.name] = outcome
-                    shown.ended(step, outcome)
-            for step in ready[:free_workers(client, len(running)) if ready else 0]:
-                waiting.remove(step)
-                shown.queued(step)
-                future = client.submit(run_on_worker, step, threads, topic, environment, key=f"{step.name} {topic}", pure=False)
-                running[future] = step
-            for future in [future for future in running if future.done()]:
-                step = running.pop(future)
-                outcomes[step.name] = outcome = outcome_of(future)
-                shown.ended(step, outcome)
+        plan = Running(client, steps, shown, threads, force)
+        while len(plan.outcomes) < len(steps):
+            plan.settle()
+            plan.submit()
+            plan.collect()
             if client.status != "running":
                 raise InputError(f"The dask scheduler {scheduler} no longer answers: what has ended is kept; start it and "
                                  "run the same command again.")
             shown.refresh()
-            time.sleep(0.1)
-    return {step.name: outcomes[step.name] for step in steps}
+            time.sleep(0.2)
+    return {step.name: plan.outcomes[step.name] for step in steps}
 
 
-def free_workers(client: Client, running: int) -> int:
-    """How many notebooks more the workers can take: dask, given more than that, would have a short one wait behind a long one."""
-    at_work = client.processing()
-    return min(len(at_work) - running, sum(not keys for keys in at_work.values()))
+class Running:
+    """A plan while it is run. Its steps wait for those they need, then for a free worker, and then for their end."""
 
+    def __init__(self, client: Client, steps: list[Step], shown: PlainDisplay, threads: int, force: bool):
+        self.client, self.shown, self.threads, self.force = client, shown, threads, force
+        self.planned, self.waiting, self.ready = {step.name for step in steps}, list(steps), []
+        self.running: dict[Future, Step] = {}
+        self.outcomes: dict[str, Outcome] = {}
+        self.topic = f"handwriting-{uuid.uuid4().hex}"
+        client.subscribe_topic(self.topic, lambda event: shown.progress(event[1]))
 
-def due(waiting: list[Step], outcomes: dict[str, Outcome], steps: list[Step], force: bool) -> list[tuple[Step, Outcome | None]]:
-    """The steps whose turn has come: with None those to be run, with an outcome those that are fresh or cannot be."""
-    planned, found = {step.name for step in steps}, []
-    for step in waiting:
-        needs = planned.intersection(step.needs)
-        failed = [name for name in needs if name in outcomes and outcomes[name].state in ("failed", "skipped")]
-        if failed:
-            found.append((step, Outcome("skipped", problem=f"it needs {', '.join(sorted(failed))}")))
-        elif needs <= outcomes.keys():
-            fresh = not force and not freshness.reasons(step, freshness.read_record(step))
-            found.append((step, Outcome("fresh") if fresh else None))
-    return found
+    def settle(self) -> None:
+        """Decides on the steps whose needs have ended: to be run, fresh, or skipped since one that they need has failed."""
+        for step in list(self.waiting):
+            needs = self.planned.intersection(step.needs)
+            failed = [name for name in needs if name in self.outcomes and self.outcomes[name].state in ("failed", "skipped")]
+            if failed:
+                self.waiting.remove(step)
+                self.end(step, Outcome("skipped", problem=f"it needs {', '.join(sorted(failed))}"))
+            elif needs <= self.outcomes.keys():
+                self.waiting.remove(step)
+                if self.force or freshness.reasons(step, freshness.read_record(step)):
+                    self.ready.append(step)
+                else:
+                    self.end(step, Outcome("fresh"))
+
+    def submit(self) -> None:
+        """Hands out as many steps as there are free workers: dask, given more, would have a short one wait behind a long one."""
+        at_work = self.client.processing() if self.ready else {}
+        free = min(len(at_work) - len(self.running), sum(not keys for keys in at_work.values()))
+        environment = {name: os.environ[name] for name in SHARED if name in os.environ}
+        for step in self.ready[:max(0, free)]:
+            self.ready.remove(step)
+            self.shown.queued(step)
+            future = self.client.submit(run_on_worker, step, self.threads, self.topic, environment, key=f"{step.name} {self.topic}", pure=False)
+            self.running[future] = step
+
+    def collect(self) -> None:
+        """Takes in what has ended."""
+        for future in [future for future in self.running if future.done()]:
+            self.end(self.running.pop(future), outcome_of(future))
+
+    def end(self, step: Step, outcome: Outcome) -> None:
+        self.outcomes[step.name] = outcome
+        self.shown.ended(step, outcome)
 
 
 def outcome_of(future) -> Outcome:
@@ -167,4 +181,5 @@ def outcome_of(future) -> Outcome:
     error = future.exception()
     if isinstance(error, KilledWorker):
         return Outcome("failed", problem="the process that ran it died again and again, perhaps for lack of memory")
-    return Outcome("failed", problem=f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}")
+    said = str(error).strip().partition("\n")[0]
+    return Outcome("failed", problem=said if isinstance(error, InputError) else f"{type(error).__name__}: {said}{advice(said)}")

@@ -179,11 +179,14 @@ def train_missing(outputs: str, networks: list[str], seeds: list[int], schedules
     Raises InputError for a missing run of any other profile, which may take hours, or if a run fails.
     """
     names = [run_name(network, schedule, seed) for seed, schedule, network in product(seeds, schedules, networks)]
-    missing = [name for name in names if not (outputs_folder(outputs) / name / METRICS).exists()]
-    if not missing:
+
+    def missing() -> list[str]:
+        return [name for name in names if not (outputs_folder(outputs) / name / METRICS).exists()]
+
+    if not missing():
         return names
     if Path(outputs).name != DEFAULTS:
-        raise InputError(f"{outputs} has no result of {missing[0]}: run `invoke run-all --profile {Path(outputs).name}` first.")
+        raise InputError(f"{outputs} has no result of {missing()[0]}: run `invoke run-all --profile {Path(outputs).name}` first.")
     from lib.data import load_data
     from lib.runner import NotebookProcess, run_step
 
@@ -193,9 +196,10 @@ def train_missing(outputs: str, networks: list[str], seeds: list[int], schedules
 
     chosen = load_profile(DEFAULTS).model_copy(update={"networks": networks, "seeds": seeds, "schedules": schedules})
     steps = plan(chosen, outputs, checksum=load_data(chosen).checksum)
-    with NotebookProcess(n_cores()) as process:
+    check_writable(outputs_folder(outputs))
+    with FileLock(outputs_folder(outputs) / ".missing.lock"), NotebookProcess(n_cores()) as process:  # two notebooks may be opened at once
         for step in steps:
-            if step.run_folder and step.run_folder.name in missing:
+            if step.run_folder and step.run_folder.name in missing():
                 outcome = run_step(step, process, say)
                 if outcome.state != "done":
                     raise InputError(f"{step.name} did not end well: {outcome.problem.splitlines()[0]}.")

@@ -135,9 +135,11 @@ def quiet_environment() -> dict[str, str]:
 
 def describe_failure(step: Step, said_last: str) -> str:
     """The error, the cell it arose in with the end of the traceback, and where to see the rest."""
-    if not step.executed.exists():
-        return said_last
-    for cell in json.loads(step.executed.read_text(encoding="utf-8"))["cells"]:
+    try:
+        cells = json.loads(step.executed.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError):  # none was written, or half of one
+        return f"{said_last}{advice(said_last)}"
+    for cell in cells:
         errors = [output for output in cell.get("outputs", []) if output["output_type"] == "error"]
         if errors:
             code = "".join(cell["source"]).splitlines()

@@ -1,7 +1,7 @@
 import pytest
 
 from archives import write_archive as write_small_archive
-from lib import bench, commands
+from lib import bench, commands, tables
 from lib.bench.clock import in_turn, spread
 from lib.bench.rivals import write_archive
 from lib.data import load_data
@@ -64,7 +64,7 @@ def test_the_mnist_recipes_run_once_per_seed(tmp_path, monkeypatch):
 
 
 def test_a_table_has_a_row_per_contestant_and_a_column_per_number():
-    table = commands.bench_table("MNIST", {"99.0 %": {"seconds": {"median": 8.1234}}, "99.5 %": {"rate": 12345.6}})
+    table = tables.bench_table("MNIST", {"99.0 %": {"seconds": {"median": 8.1234}}, "99.5 %": {"rate": 12345.6}})
     assert [column.header for column in table.columns] == ["", "seconds median", "rate"] and table.row_count == 2
     assert list(table.columns[1].cells) == ["8.123", ""] and list(table.columns[2].cells) == ["", "12,346"]
 

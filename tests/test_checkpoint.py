@@ -22,7 +22,7 @@ from lib.runs import save_run
 from lib.training import fit, make_learner
 
 RATE, KILLS = 5e-3, 12
-LONG = TrainingParameters(epochs=24, average=0.9, augment=1.0, precision="float32")
+LONG = TrainingParameters(epochs=48, average=0.9, augment=1.0, precision="float32")
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["pytest", "lib.training", "lib.measuring", "lib.together"])  # imported once, not at each start
 

@@ -1,4 +1,5 @@
 import errno
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from lib import cache, emnist, strokes
 from lib.cache import cached_arrays, save_blocks
 from lib.data import CharacterData, capped, load_data, stratified
 from lib.errors import InputError
+from lib.files import ROOT
 from lib.params import DataParameters
 
 
@@ -134,8 +136,9 @@ def test_the_second_call_generates_nothing(quick):
 
 def test_a_changed_generator_makes_new_characters(quick, tmp_path, monkeypatch):
     load_data(per_class=10)
-    (tmp_path / "strokes.py").write_text("# another generator")
-    monkeypatch.setattr(strokes, "__file__", str(tmp_path / "strokes.py"))
+    shutil.copytree(ROOT / "lib", tmp_path / "lib")
+    (tmp_path / "lib" / "strokes.py").write_text("# another generator")
+    monkeypatch.setattr("lib.data.ROOT", tmp_path)
     load_data(per_class=10)
     assert quick == ["train", "test"] * 2
 
