@@ -15,6 +15,7 @@
 import json
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from lib.errors import InputError
@@ -37,12 +38,18 @@ def run_name(network: str, schedule: str, seed: int) -> str:
 
 
 def write_json(path: Path, content) -> None:
-    """Writes the whole file or nothing: readers never see half of it."""
+    """Writes the whole file or nothing: readers never see half of it. InputError where it cannot be written."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink()
+        raise InputError(f"{path} cannot be written ({error.strerror}); free some space or change its permissions, "
+                         "and run the same command again.") from None
 
 
 def read_json(path: Path):

@@ -153,6 +153,6 @@ def describe_failure(step: Step, said_last: str) -> str:
 
 def advice(error: str) -> str:
     """What to do about an error that is the machine's rather than the notebook's."""
-    if "No space left on device" in error:
+    if "No space left on device" in error and "free some space" not in error:
         return "; free some space and run the same command again"
     return "; perhaps the memory did not suffice" if "Kernel died" in error else ""

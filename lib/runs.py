@@ -35,15 +35,16 @@ def device_name(device: torch.device) -> str:
 
 def save_model(path: Path, recogniser: Recogniser, network: str, class_names: list[str]) -> None:
     """Weights and preparation as safetensors: no code is run when such a file is loaded."""
-    metadata = {
+    about = {
         "network": network,
-        "class_names": json.dumps(class_names, ensure_ascii=False),
-        "preparation": json.dumps({name: float(value) for name, value in recogniser.preparation.state_dict().items()}),
-        "versions": json.dumps(versions()),
+        "class_names": class_names,
+        "preparation": {name: float(value) for name, value in recogniser.preparation.state_dict().items()},
+        "versions": versions(),
     }
     weights = {name: value.contiguous().cpu() for name, value in recogniser.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(weights, path.with_suffix(".part"), metadata)
+    # one entry: safetensors writes several in random order, and the same weights would give files that differ
+    save_file(weights, path.with_suffix(".part"), {"recogniser": json.dumps(about, ensure_ascii=False)})
     os.replace(path.with_suffix(".part"), path)
 
 
@@ -51,11 +52,11 @@ def load_model(path: Path) -> tuple[Recogniser, list[str]]:
     """A recogniser in float32, ready to predict, and its class names; InputError if the file is none of ours."""
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        class_names = json.loads(metadata["class_names"])
-        recogniser = Recogniser(make_network(metadata["network"], len(class_names)), Preparation())
+            about = json.loads((file.metadata() or {})["recogniser"])
+        class_names = about["class_names"]
+        recogniser = Recogniser(make_network(about["network"], len(class_names)), Preparation())
         recogniser.load_state_dict(load_file(path))
-    except (OSError, KeyError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not a model of this project or is damaged ({reason}); train it again.") from None
     return recogniser.eval(), class_names
@@ -79,7 +80,7 @@ def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         with np.load(folder / PREDICTIONS) as arrays:
             return arrays["actual"], arrays["probabilities"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         raise InputError(f"{folder / PREDICTIONS} is not there or damaged; run the training notebook again.") from None
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from lib import commands, pipeline
 from lib.errors import InputError
-from lib.files import METRICS, ROOT
+from lib.files import METRICS, ROOT, write_json
 from lib.params import Profile, load_profile
 from lib.runner import NotebookProcess, run_step
 
@@ -155,6 +155,16 @@ def test_a_folder_that_cannot_be_written_is_reported_before_anything_runs(notebo
     (tmp_path / "outputs").write_text("a file where a folder should be")
     with pytest.raises(InputError, match="cannot be written"):
         pipeline.run_all("small")
+
+
+def test_a_disk_that_fills_up_costs_one_sentence_and_leaves_no_half_of_a_file(notebooks, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lib.files.os.replace", fail)
+    with pytest.raises(InputError, match=r"results.json cannot be written \(No space left on device\); free some space"):
+        write_json(tmp_path / "results.json", [])
+    assert not list(tmp_path.glob("*.part"))
 
 
 @pytest.mark.parametrize("name", ["3", "03", "03-train", "03-train.ipynb"])

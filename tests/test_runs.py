@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,6 +34,15 @@ def test_a_model_answers_the_same_after_loading(tmp_path, recogniser):
     loaded, class_names = runs.load_model(tmp_path / files.MODEL)
     images = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
     assert torch.equal(loaded(images), recogniser(images)) and class_names == ["a", "b", "ß"]
+
+
+def test_the_same_weights_give_the_same_file_in_every_process(tmp_path):
+    code = ("import sys; from pathlib import Path; from lib.networks import Preparation, Recogniser, make_network; from lib.runs import save_model\n"
+            "import torch; torch.manual_seed(0); save_model(Path(sys.argv[1]), Recogniser(make_network('custom', 3), Preparation()), 'custom', list('abc'))")
+    paths = [tmp_path / name for name in "123"]
+    for path in paths:
+        subprocess.run([sys.executable, "-c", code, str(path)], cwd=files.ROOT, check=True)
+    assert len({path.read_bytes() for path in paths}) == 1
 
 
 def test_predictions_hold_index_actual_and_probabilities(tmp_path, recogniser):
