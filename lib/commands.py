@@ -55,15 +55,16 @@ def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
 
 def status(profile: str, settings: list[str]) -> None:
     """A table of the plan: what is fresh, what is not and why, and how long each step took last."""
-    checked, steps = load_profile(profile, settings), []
+    checked, steps, busy = load_profile(profile, settings), [], False
     if any((outputs_folder(f"outputs/{profile}") / "notebooks").glob("*.json")):
         checked, steps = pipeline.planned(profile, settings)
+        busy = pipeline.is_running(f"outputs/{profile}")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"profile {profile}", title_justify="left")
     for column in ("notebook", "state", "took", "ended", "because of"):
         table.add_column(column, no_wrap=column != "because of")
     to_run: set[str] = set()
     for step in steps or pipeline.plan(checked, f"outputs/{profile}"):  # never run: the data need not be made to say so
-        table.add_row(*tables.status_row(step, to_run))
+        table.add_row(*tables.status_row(step, to_run, busy))
     console.print(table)
 
 

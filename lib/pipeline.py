@@ -130,6 +130,17 @@ def only_one_run(outputs: str) -> Iterator[None]:
         raise InputError(f"Another command is running {outputs}: wait for its end, or stop it, and run this again.") from None
 
 
+def is_running(outputs: str) -> bool:
+    """Whether a command runs this profile now."""
+    lock = FileLock(outputs_folder(outputs) / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
 def planned(profile_name: str, settings: list[str] = ()) -> tuple[Profile, list[Step]]:
     """A checked profile and its plan. The data are made or downloaded for it: their checksum is part of every step."""
     profile = load_profile(profile_name, settings)  # first: a misspelt key is reported at once

@@ -9,20 +9,22 @@ from lib import comparison, freshness
 from lib.display import clock, short_name
 from lib.pipeline import Step
 
-STATES = {"fresh": "green", "stale": "yellow", "failed": "bold red", "interrupted": "bold yellow", "never run": "dim", "depends": "cyan"}
+STATES = {"fresh": "green", "stale": "yellow", "failed": "bold red", "interrupted": "bold yellow", "never run": "dim", "running": "cyan", "depends": "cyan"}
 
 
-def status_row(step: Step, to_run: set[str]) -> list:
+def status_row(step: Step, to_run: set[str], busy: bool = False) -> list:
     """Name, state, time taken, time of day, and the first reasons for running the step again, of which inputs come last.
 
     `to_run` gathers the steps that will be run, or may be: one that only reads what they write depends on what that will be.
+    `busy` is whether a command runs this profile now: what has begun and not ended is then not interrupted, but running.
     """
     record = freshness.read_record(step)
     why = sorted(freshness.reasons(step, record), key=lambda reason: reason.startswith("input"))
     before = [name.partition(" ")[0] for name in step.needs if name in to_run]
     state = why[0] if why and why[0] in STATES else "stale" if why else "depends" if before else "fresh"
+    state = "running" if state == "interrupted" and busy else state
     because = {"stale": why, "depends": [f"on what {name} writes" for name in dict.fromkeys(before)],
-               "failed": record["problem"].splitlines()[:1] if record else []}.get(state, [])
+               "failed": record.get("problem", "").splitlines()[:1] if record else []}.get(state, [])
     if state != "fresh":
         to_run.add(step.name)
     if len(because) > 3:

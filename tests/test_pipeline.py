@@ -5,7 +5,7 @@ import plans
 import pytest
 from rich.console import Console
 
-from lib import commands, pipeline
+from lib import commands, freshness, pipeline
 from lib.errors import InputError
 from lib.files import METRICS, ROOT, write_json
 from lib.params import Profile, load_profile
@@ -217,6 +217,16 @@ def test_status_tells_what_is_fresh_what_is_not_and_why(notebooks, capsys, monke
     commands.status("small", plans.SETTINGS)
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[2:]]
     assert shown[4].startswith("04-compare depends") and shown[4].endswith("on what 03-train writes")
+
+
+def test_status_tells_a_run_that_goes_on_from_one_that_was_interrupted(notebooks, capsys):
+    step = pipeline.planned("small", plans.SETTINGS)[1][0]
+    freshness.begin(step, "a run", freshness.dependencies(step))
+    commands.status("small", plans.SETTINGS)
+    assert "01-explore-data            interrupted" in capsys.readouterr().out
+    with pipeline.only_one_run("outputs/small"):
+        commands.status("small", plans.SETTINGS)
+    assert "01-explore-data            running" in capsys.readouterr().out
 
 
 def test_status_of_a_profile_that_was_never_run_makes_no_data(notebooks, data, capsys):
