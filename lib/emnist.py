@@ -236,7 +236,6 @@ def _fit(means: np.ndarray, reference: np.ndarray) -> float:
 def _class_means(images: np.ndarray, labels: np.ndarray, split: str) -> np.ndarray:
     """Blurred mean image per class, float32 (classes, 28, 28); zeros for a class without images."""
     from scipy.ndimage import gaussian_filter  # slow to import, and needed once per archive
-
     one_hot = np.eye(len(class_names(split)), dtype=np.float32)[labels]
     sums = one_hot.T @ images.reshape(len(images), -1).astype(np.float32)
     means = sums / np.maximum(one_hot.sum(0), 1)[:, None]
@@ -246,7 +245,6 @@ def _class_means(images: np.ndarray, labels: np.ndarray, split: str) -> np.ndarr
 @functools.cache
 def _reference_means(split: str) -> np.ndarray:
     from lib import strokes  # with it comes torch
-
     images, labels = strokes.generate(per_class=20, seed=0)
     labels = split_labels(split)[labels]
     return _class_means(images[labels >= 0], labels[labels >= 0], split)
