@@ -30,21 +30,21 @@ def dependencies(step) -> dict[str, dict]:
         "notebook code": {notebook.name: _notebook_digest(notebook, _state(notebook))},
         "parameter": {name: value for name, value in step.parameters.items() if name not in ELSEWHERE},
         "lib": {name: _code_digest(ROOT / name, _state(ROOT / name)) for name in modules(notebook)
-                       if not (step.run_folder and name in DRAWS)},
+                if not (step.run_folder and name in DRAWS)},
         "data": {"checksum": step.checksum},
         "library": dict(_versions()),
         "input": {name: input_digest(outputs_folder(step.outputs), name) for name in step.reads},
     }
 
 
-def reasons(step, record: dict | None, now: dict | None = None) -> list[str]:
+def reasons(step, record: dict | None) -> list[str]:
     """Why a step has to be run, in a few words each; empty if its record and its files are those of a run made now."""
     if record is None:
         return ["never run"]
     if record["state"] != "done":
         return [{"failed": "failed", "running": "interrupted"}[record["state"]]]
-    now, changed = now or dependencies(step), []
-    for kind, values in now.items():
+    changed = []
+    for kind, values in dependencies(step).items():
         before = record["depends"].get(kind, {})
         names = [name for name in {**before, **values} if before.get(name) != values.get(name)]
         changed += [_describe(kind, name, before.get(name), values.get(name)) for name in names]
@@ -73,8 +73,12 @@ def record_path(step) -> Path:
 
 def read_record(step) -> dict | None:
     """The record of the step's last run; None if there is none of this layout, or a damaged one."""
+    return _read(record_path(step))
+
+
+def _read(path: Path) -> dict | None:
     try:
-        record = json.loads(record_path(step).read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("record") == RECORD else None
@@ -139,8 +143,8 @@ def input_digest(folder: Path, name: str) -> str:
 @cache
 def _written(notebooks: Path, _state) -> dict[str, dict]:
     """What the records of a profile say of the files that its steps wrote."""
-    records = (json.loads(path.read_text(encoding="utf-8")) for path in notebooks.glob("*.json"))
-    return {name: written for record in records for name, written in record.get("writes", {}).items()}
+    records = map(_read, notebooks.glob("*.json"))
+    return {name: written for record in records if record for name, written in record["writes"].items()}
 
 
 def modules(source: Path) -> list[str]:

@@ -18,14 +18,6 @@ from lib.files import ROOT
 from lib.params import load_profile
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    plans.write_all(tmp_path)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
-    monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
-    return tmp_path
-
-
 def planned(*settings):
     return pipeline.plan(load_profile("small", [*plans.SETTINGS, *settings]), "outputs/small")
 

@@ -22,15 +22,6 @@ def process(tmp_path_factory):
         yield process
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """A folder of tiny notebooks, and of their results."""
-    plans.write_all(tmp_path)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
-    monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
-    return tmp_path
-
-
 def planned(checksum="some data", **values):
     chosen = Profile(**{"networks": ["custom"], "learning_rate": 0.01} | values)
     return {step.name: step for step in pipeline.plan(chosen, "outputs/small", checksum=checksum)}
@@ -138,6 +129,8 @@ def test_a_damaged_record_counts_as_none(folder):
     pretend(step_of(TRAINING))
     freshness.record_path(step_of(TRAINING)).write_text('{"record": 1, "sta')
     assert why(step_of(TRAINING)) == ["never run"]
+    assert why(step_of("04-compare")) == ["never run"]
+    freshness.dependencies(step_of("04-compare"))  # which looks into every record
 
 
 def test_more_seeds_leave_those_that_are_there_alone(folder):

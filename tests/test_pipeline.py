@@ -13,12 +13,9 @@ from lib.runner import NotebookProcess, run_step
 
 
 @pytest.fixture
-def notebooks(tmp_path, monkeypatch):
-    """Tiny notebooks in place of the real ones; `write(name, code)` changes one. Results go to tmp_path."""
-    plans.write_all(tmp_path)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
-    monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
-    return lambda name, *code: plans.write(tmp_path, name, *code)
+def notebooks(folder):
+    """write(name, code...) changes one of the tiny notebooks."""
+    return lambda name, *code: plans.write(folder, name, *code)
 
 
 @pytest.fixture(scope="module")
