@@ -7,12 +7,16 @@
             model.safetensors       weights, with class names, preparation, network and versions as metadata
             metrics.json            every number with its conditions
             history.csv             one row per epoch
-            predictions.npz         index, actual (N,) and probabilities (N, n_classes) of the test set
+            predictions.npz         actual (N,) and probabilities (N, n_classes) of the validation and the test images, in their order
             checkpoint.pt           where its training is, until the four files are written
         results.json                the metrics of all runs, as a list
+        findings/<notebook>.json    what an analysis found, for the report and the README
+        report/index.html           all of it as a page
+        tracking/                   what a tracker logged, if one was asked for
 """
 
 import json
+import math
 import os
 import tempfile
 from contextlib import suppress
@@ -22,7 +26,8 @@ from lib.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS, MODEL, HISTORY, PREDICTIONS = "metrics.json", "model.safetensors", "history.csv", "predictions.npz"
-RATES, RESULTS, CHECKPOINT = "learning_rates.json", "results.json", "checkpoint.pt"
+RATES, RESULTS, FINDINGS, CHECKPOINT = "learning_rates.json", "results.json", "findings", "checkpoint.pt"
+REPORT = "report/index.html"
 PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: the file into which a training writes how far it is
 LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # set where a person is watching the cell
 
@@ -39,7 +44,7 @@ def run_name(network: str, schedule: str, seed: int) -> str:
 
 def write_json(path: Path, content) -> None:
     """Writes the whole file or nothing: readers never see half of it. InputError where it cannot be written."""
-    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +55,15 @@ def write_json(path: Path, content) -> None:
             part.unlink()
         raise InputError(f"{path} cannot be written ({error.strerror}); free some space or change its permissions, "
                          "and run the same command again.") from None
+
+
+def _plain(content):
+    """The content with null for whatever is not a number, which JSON does not know."""
+    if isinstance(content, dict):
+        return {name: _plain(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_plain(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content
 
 
 def read_json(path: Path):

@@ -11,7 +11,7 @@ from lib.networks import count_parameters
 from lib.params import TrainingParameters
 from lib.runs import device_name, versions
 
-MEASURED_ON = 10_000  # at most so many training images are used to measure the accuracy on train
+MEASURED_ON = 5_000  # at most so many training images are used to measure the accuracy on train
 SHIFTS = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]
 
 
@@ -55,14 +55,24 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
     }
 
 
+def predict_parts(recogniser: torch.nn.Module, data: CharacterData, views: int = 1) -> dict[str, tuple]:
+    """For "valid" and for "test": the actual labels (N,) and the class probabilities (N, n_classes) of that part, in its order."""
+    return {
+        "valid": (data.valid_labels, predict_probabilities(recogniser, data.valid_images, views)),
+        "test": (data.test_labels, predict_probabilities(recogniser, data.test_images, views)),
+    }
+
+
 def measure_run(learner: Learner, data: CharacterData, parameters: TrainingParameters, learning_rate: float,
-                seconds: float, test_probabilities: np.ndarray) -> dict:
-    """Every number of a run with its conditions, ready for metrics.json. Accuracies 0 to 1, losses in nats, time in seconds."""
+                seconds: float, predictions: dict[str, tuple]) -> dict:
+    """Every number of a run with its conditions, ready for metrics.json. Accuracies 0 to 1, losses in nats, time in seconds.
+
+    predictions: as `predict_parts` gives them.
+    """
     step = max(1, -(-len(data.train_labels) // MEASURED_ON))
     measured = {
         "train": measure(predict_probabilities(learner.model, data.train_images[::step], parameters.views), data.train_labels[::step]),
-        "valid": measure(predict_probabilities(learner.model, data.valid_images, parameters.views), data.valid_labels),
-        "test": measure(test_probabilities, data.test_labels),
+        **{part: measure(probabilities, actual) for part, (actual, probabilities) in predictions.items()},
     }
     device = learner.dls.device
     division = data.parameters.model_dump(include={"cap", "valid_fraction", "data_seed"}) if data.parameters else {}

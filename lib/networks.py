@@ -1,4 +1,4 @@
-"""The three networks of the 2019 experiment, and the one place that prepares images for a network.
+"""The three networks of the 2019 experiment and a wider one, and the one place that prepares images for a network.
 
 To add a network, write one class that takes `n_classes` and maps (B, 1, 28, 28) to (B, n_classes),
 and name it in NETWORKS; a line in a params file then trains it.
@@ -59,23 +59,34 @@ class LeNet(nn.Module):
 
 
 class CustomCNN(nn.Module):
-    """Three unpadded 3x3 convolutions with batch norm after the ReLU; 197,438 parameters at 62 classes."""
+    """Three unpadded 3x3 convolutions with batch norm after the ReLU; 197,438 parameters at 62 classes.
 
-    def __init__(self, n_classes: int):
+    `width` multiplies the channels and the units of the dense layer.
+    """
+
+    def __init__(self, n_classes: int, width: int = 1):
         super().__init__()
+        w = width
         self.features = nn.Sequential(
-            nn.Conv2d(1, 32, 3), nn.ReLU(), nn.BatchNorm2d(32), nn.MaxPool2d(2),  # (B, 32, 13, 13)
-            nn.Conv2d(32, 64, 3), nn.ReLU(), nn.BatchNorm2d(64),                  # (B, 64, 11, 11)
-            nn.Conv2d(64, 64, 3), nn.MaxPool2d(2), nn.ReLU(),                     # (B, 64, 4, 4)
+            nn.Conv2d(1, 32 * w, 3), nn.ReLU(), nn.BatchNorm2d(32 * w), nn.MaxPool2d(2),          # (B, 32 w, 13, 13)
+            nn.Conv2d(32 * w, 64 * w, 3), nn.ReLU(), nn.BatchNorm2d(64 * w),                      # (B, 64 w, 11, 11)
+            nn.Conv2d(64 * w, 64 * w, 3), nn.MaxPool2d(2), nn.ReLU(),                             # (B, 64 w, 4, 4)
         )
         self.classifier = nn.Sequential(
-            Flatten(), nn.BatchNorm1d(1024),                                      # (B, 1024)
-            nn.Linear(1024, 128), nn.ReLU(), nn.BatchNorm1d(128), Dropout(0.2),   # (B, 128)
-            nn.Linear(128, n_classes),                                            # (B, n_classes)
+            Flatten(), nn.BatchNorm1d(1024 * w),                                                  # (B, 1024 w)
+            nn.Linear(1024 * w, 128 * w), nn.ReLU(), nn.BatchNorm1d(128 * w), Dropout(0.2),       # (B, 128 w)
+            nn.Linear(128 * w, n_classes),                                                        # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
+
+
+class WideCNN(CustomCNN):
+    """The custom network at twice its width; 767,550 parameters at 62 classes."""
+
+    def __init__(self, n_classes: int):
+        super().__init__(n_classes, width=2)
 
 
 class Block(nn.Module):
@@ -116,19 +127,20 @@ class ResNet(nn.Module):
         return self.classifier(self.features(x))
 
 
-NETWORKS = {"lenet": LeNet, "custom": CustomCNN, "resnet": ResNet}
+NETWORKS = {"lenet": LeNet, "custom": CustomCNN, "resnet": ResNet, "wide": WideCNN}
 
 
 class Preparation(nn.Module):
     """The only step between stored images and a network: uint8 (B, 28, 28) to float32 (B, 1, 28, 28).
 
-    Subtracts `mean` and divides by `std`, both on the scale of 0 to 255 and stored with the weights, so that
-    training, validation, test and prediction cannot differ. (The original prepared its test images differently.)
+    Subtracts the image `mean` (28, 28), or one number from every pixel, and divides by `std`; both are on the scale of
+    0 to 255 and stored with the weights, so that training, validation, test and prediction cannot differ.
+    (The original subtracted the mean image from what it trained on, and not from what it tested on.)
     """
 
-    def __init__(self, mean: float = 0.0, std: float = 255.0):
+    def __init__(self, mean: Tensor | float = 0.0, std: float = 255.0):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(float(mean)))
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).expand(28, 28).clone())
         self.register_buffer("std", torch.tensor(float(std)))
 
     def forward(self, images: Tensor) -> Tensor:

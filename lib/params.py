@@ -83,6 +83,7 @@ class TrainingSettings(Parameters):
     views: Literal[1, 5, 9] = 1  # how many shifted copies of an image a prediction is averaged over
     patience: int = Field(0, ge=0)  # epochs without a lower validation loss before stopping; 0: never stop early
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    tracker: Literal["none", "tensorboard", "wandb", "comet", "mlflow"] = "none"  # where else losses and rates are logged
     processes: int = Field(1, ge=0, le=1024)  # graphics cards (or processes) that share every batch; 0: every card there is
 
     @model_validator(mode="after")
@@ -106,9 +107,17 @@ class Profile(DataParameters, TrainingSettings):
     networks: list[str] = Field(["resnet", "lenet", "custom"], min_length=1)  # the slowest first: two at a time end together
     seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field([0], min_length=1)
     schedules: list[Schedule] = Field(["one_cycle"], min_length=1)
+    trial_images: int = Field(1000, ge=100)  # training images of each of the many short trainings in 04, 06, 07 and 08
+    imagenet_weights: str = ""  # 07: a local file with ImageNet weights of ResNet-18; empty: downloaded where that is possible
     accuracy_bands: dict[str, list[float]] = {}  # network: lowest and highest test accuracy to accept
     threads: int = Field(0, ge=0, le=1024)  # that each notebook computes with; 0: the cores, divided among the trainings of the plan
     time_limit: float = Field(720, gt=0)  # minutes after which a notebook is ended
+
+    @model_validator(mode="after")
+    def find_the_weights(self):
+        if self.imagenet_weights:
+            self.imagenet_weights = str(existing_path("imagenet_weights", self.imagenet_weights))
+        return self
 
     @model_validator(mode="after")
     def know_the_networks(self):

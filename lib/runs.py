@@ -38,7 +38,6 @@ def save_model(path: Path, recogniser: Recogniser, network: str, class_names: li
     about = {
         "network": network,
         "class_names": class_names,
-        "preparation": {name: float(value) for name, value in recogniser.preparation.state_dict().items()},
         "versions": versions(),
     }
     weights = {name: value.contiguous().cpu() for name, value in recogniser.state_dict().items()}
@@ -62,24 +61,27 @@ def load_model(path: Path) -> tuple[Recogniser, list[str]]:
     return recogniser.eval(), class_names
 
 
-def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.DataFrame, actual: np.ndarray,
-             probabilities: np.ndarray, class_names: list[str]) -> None:
-    """Writes the four files of a run; metrics.json last, so that a run that has it is complete and needs no checkpoint."""
+def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.DataFrame, predictions: dict[str, tuple],
+             class_names: list[str]) -> None:
+    """Writes the four files of a run; metrics.json last, so that a run that has it is complete and needs no checkpoint.
+
+    predictions: for "valid" and for "test", the actual labels (N,) and the probabilities (N, n_classes).
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METRICS).unlink(missing_ok=True)
     save_model(folder / MODEL, recogniser, metrics["network"], class_names)
     history.to_csv(folder / HISTORY, index=False)
-    np.savez_compressed(folder / PREDICTIONS, index=np.arange(len(actual)), actual=actual,
-                        probabilities=probabilities.astype(np.float32))
+    np.savez_compressed(folder / PREDICTIONS, **{f"{part}_actual": actual for part, (actual, _) in predictions.items()},
+                        **{f"{part}_probabilities": table.astype(np.float32) for part, (_, table) in predictions.items()})
     write_json(folder / METRICS, metrics)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
-def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A run's test set: actual labels int64 (N,) and probabilities float32 (N, n_classes); InputError if it has none."""
+def read_predictions(folder: Path, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """A run's "test" or "valid" part: actual labels int64 (N,), probabilities float32 (N, n_classes); InputError if it has none."""
     try:
         with np.load(folder / PREDICTIONS) as arrays:
-            return arrays["actual"], arrays["probabilities"]
+            return arrays[f"{part}_actual"], arrays[f"{part}_probabilities"]
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         raise InputError(f"{folder / PREDICTIONS} is not there or damaged; run the training notebook again.") from None
 

@@ -16,7 +16,7 @@ from lib.checkpoint import load_whole, random_states
 from lib.data import load_data
 from lib.errors import InputError
 from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, read_json
-from lib.measuring import history, measure_run, predict_probabilities
+from lib.measuring import history, measure_run, predict_parts
 from lib.params import TrainingParameters
 from lib.runs import save_run
 from lib.training import fit, make_learner
@@ -78,9 +78,9 @@ def train_a_run(folder, whoever_waits):
     learner = make_learner(data, LONG)
     whoever_waits.send("fit begins")
     seconds = fit(learner, LONG, RATE, folder / CHECKPOINT)
-    probabilities = predict_probabilities(learner.model, data.test_images)
-    metrics = measure_run(learner, data, LONG, RATE, seconds, probabilities)
-    save_run(folder, learner.model, metrics, history(learner), data.test_labels, probabilities, data.class_names)
+    predictions = predict_parts(learner.model, data)
+    metrics = measure_run(learner, data, LONG, RATE, seconds, predictions)
+    save_run(folder, learner.model, metrics, history(learner), predictions, data.class_names)
 
 
 def begun(target, *arguments):
@@ -213,7 +213,7 @@ def test_the_finder_and_predictions_leave_checkpoints_alone(data, tmp_path):
 
 def test_saving_a_run_removes_its_checkpoint(data, tmp_path):
     learner = trained(data, tmp_path / CHECKPOINT)
-    save_run(tmp_path, learner.model, {"network": "custom"}, history(learner), data.test_labels, np.zeros((20, 10)), data.class_names)
+    save_run(tmp_path, learner.model, {"network": "custom"}, history(learner), {"test": (data.test_labels, np.zeros((20, 10)))}, data.class_names)
     assert not (tmp_path / CHECKPOINT).exists() and (tmp_path / METRICS).exists()
 
 

@@ -4,19 +4,19 @@ import torch
 from lib.errors import InputError
 from lib.networks import NETWORKS, Dropout, Flatten, Preparation, Recogniser, count_parameters, layer_table, make_network
 
-PARAMETERS = {"lenet": 1_206_590, "custom": 197_438, "resnet": 956_478}
+PARAMETERS = {"lenet": 1_206_590, "custom": 197_438, "resnet": 956_478, "wide": 767_550}
 each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
 @each_network
-def test_a_network_has_the_original_number_of_parameters(name):
+def test_a_network_has_its_known_number_of_parameters(name):
     assert count_parameters(make_network(name, 62)) == PARAMETERS[name]
 
 
 @each_network
 @pytest.mark.parametrize("n_classes", [10, 26, 47])
 def test_other_class_counts_change_only_the_last_layer(name, n_classes):
-    assert count_parameters(make_network(name, n_classes)) == PARAMETERS[name] - 129 * (62 - n_classes)
+    assert count_parameters(make_network(name, n_classes)) == PARAMETERS[name] - (257 if name == "wide" else 129) * (62 - n_classes)
 
 
 @each_network
@@ -50,7 +50,7 @@ def test_preparation_brings_its_training_pixels_to_mean_0_and_deviation_1():
 
 def test_preparation_is_saved_with_the_weights():
     state = Recogniser(make_network("custom", 10), Preparation(33, 78)).state_dict()
-    assert state["preparation.mean"] == 33 and state["preparation.std"] == 78
+    assert state["preparation.mean"].shape == (28, 28) and (state["preparation.mean"] == 33).all() and state["preparation.std"] == 78
 
 
 def test_logits_are_float32_whatever_the_precision():

@@ -20,7 +20,7 @@ def recogniser():
 def save(folder, recogniser):
     probabilities = np.full((4, 3), 1 / 3)
     runs.save_run(folder, recogniser, {"network": "custom", "test_accuracy": 0.5}, pd.DataFrame({"epoch": [1]}),
-                  np.array([0, 1, 2, 0]), probabilities, ["a", "b", "ß"])
+                  dict.fromkeys(["valid", "test"], (np.array([0, 1, 2, 0]), probabilities)), ["a", "b", "ß"])
 
 
 def test_a_run_leaves_four_files_and_nothing_half_written(tmp_path, recogniser):
@@ -45,10 +45,11 @@ def test_the_same_weights_give_the_same_file_in_every_process(tmp_path):
     assert len({path.read_bytes() for path in paths}) == 1
 
 
-def test_predictions_hold_index_actual_and_probabilities(tmp_path, recogniser):
+def test_predictions_hold_actual_labels_and_probabilities_of_both_parts(tmp_path, recogniser):
     save(tmp_path, recogniser)
-    with np.load(tmp_path / files.PREDICTIONS) as arrays:
-        assert {name: arrays[name].shape for name in arrays} == {"index": (4,), "actual": (4,), "probabilities": (4, 3)}
+    for part in ("valid", "test"):
+        actual, probabilities = runs.read_predictions(tmp_path, part)
+        assert actual.tolist() == [0, 1, 2, 0] and probabilities.shape == (4, 3)
 
 
 def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, recogniser):

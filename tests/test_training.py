@@ -13,7 +13,7 @@ from lib.callbacks import AverageWeights
 from lib.data import CharacterData, load_data
 from lib.errors import InputError
 from lib.loaders import Characters, make_loaders, nearby_order
-from lib.measuring import history, measure, measure_run, predict_probabilities, shifted
+from lib.measuring import history, measure, measure_run, predict_parts, predict_probabilities, shifted
 from lib.params import TrainingParameters
 from lib.files import RATES, write_json
 from lib.training import (
@@ -268,7 +268,7 @@ def test_measuring_counts_what_is_right_and_averages_the_loss():
 
 def test_metrics_hold_the_results_with_their_conditions(data):
     learner, parameters, seconds = trained(data)
-    metrics = measure_run(learner, data, parameters, 1e-3, seconds, predict_probabilities(learner.model, data.test_images))
+    metrics = measure_run(learner, data, parameters, 1e-3, seconds, predict_parts(learner.model, data))
     required = """network seed schedule epochs parameters train_accuracy valid_accuracy test_accuracy seconds device dataset split
         n_train n_test torch fastai"""
     assert set(required.split()) <= set(metrics) and metrics["n_test"] == 124
