@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from lib.classes import BYCLASS, BYMERGE, class_names, fold_case, fold_look_alikes
-from lib.confusions import count_confusions, errors_only, look_alike_pairs, merged_accuracy, row_normalised, shared_mistakes, top_pairs
+from lib.confusions import (
+    count_confusions, error_budget, errors_only, found_groups, look_alike_pairs, merged_accuracy, row_normalised, shared_mistakes,
+    suspicious_labels, top_pairs,
+)
 
 NAMES = ["0", "O", "1"]
 ACTUAL = np.array([0, 0, 0, 0, 1, 1, 2])
@@ -69,3 +72,75 @@ def test_merging_look_alikes_never_parts_what_folding_case_joins():
 
 def test_folding_case_leaves_digits_and_words_alone():
     assert [fold_case(name) for name in ("a", "A", "7", "alpha")] == ["A", "A", "7", "alpha"]
+
+
+def block(groups, n_classes, exchanged):
+    """Counts of 100 images a class, of which `exchanged` go to each other class of its group."""
+    counts = 100 * np.eye(n_classes, dtype=int)
+    for group in groups:
+        for i in group:
+            for j in group:
+                if i != j:
+                    counts[i, j] += exchanged
+                    counts[i, i] -= exchanged
+    return counts
+
+
+def test_groups_that_are_confused_are_found_the_most_confused_first():
+    counts = block([[0, 1]], 6, 10) + block([[3, 4, 5]], 6, 30)
+    assert found_groups(counts, list("abcdef")) == ["def", "ab"]
+
+
+def test_classes_that_are_told_apart_form_no_group():
+    assert found_groups(block([], 5, 0), list("abcde")) == []
+
+
+def test_a_class_without_images_joins_no_group():
+    counts = block([[0, 1]], 4, 20)
+    counts[3] = 0
+    assert found_groups(counts, list("abcd")) == ["ab"]
+
+
+MIXED = list("0Oo1lxX69")
+
+
+def test_every_error_is_counted_once_under_its_first_cause():
+    actual = np.array([MIXED.index(name) for name in "xO016990"])
+    predicted = np.array([MIXED.index(name) for name in "XooX9610"])
+    budget = error_budget(actual, predicted, MIXED, ["69"], np.array([6]))
+    assert budget == {"case only": 2, "look-alikes": 1, "found groups": 2, "suspected labels": 1, "rest": 1}
+
+
+def test_no_error_is_no_cause():
+    assert sum(error_budget(np.arange(5), np.arange(5), MIXED, [], np.array([])).values()) == 0
+
+
+def sure_of(labels, n_classes, rng):
+    shares = rng.dirichlet(np.ones(n_classes), len(labels)) + rng.uniform(1, 9, (len(labels), 1)) * np.eye(n_classes)[labels]
+    return shares / shares.sum(axis=1, keepdims=True)
+
+
+def test_planted_wrong_labels_are_suspected():
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(9), 200)
+    labels, planted = truth.copy(), np.arange(20, 1800, 45)
+    labels[planted] = (truth[planted] + 4) % 9  # never a look-alike or the other case
+    found = suspicious_labels(labels, sure_of(truth, 9, rng), MIXED)
+    assert np.isin(planted, found["index"]).mean() > 0.4 and np.isin(found["index"], planted).all()
+    assert all(MIXED[truth[i]] == answer for i, answer in zip(found["index"], found["answer"]))
+
+
+def test_look_alikes_and_case_are_no_ground_for_suspicion():
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(9), 200)
+    labels = truth.copy()
+    labels[np.r_[0:20, 1000:1020, 1400:1420]] = np.repeat([1, 6, 8], 20)  # 0 as O, x as X, and 6 as 9 within a group
+    assert suspicious_labels(labels, sure_of(truth, 9, rng), MIXED, ["69"]).empty
+
+
+def test_a_class_that_no_image_has_does_no_harm():
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(8), 200)
+    labels = truth.copy()
+    labels[:20] = 6
+    assert set(suspicious_labels(labels, sure_of(truth, 9, rng), MIXED)["label"]) == {"X"}
