@@ -75,6 +75,15 @@ def compare_runs(c, first, second):
 
 @task(iterable=["set"], help=PROFILE)
 @said_plainly
+def report(c, profile="strokes", set=None):
+    """Write a profile's results as a page to read."""
+    from lib import commands
+
+    commands.report(profile, set)
+
+
+@task(iterable=["set"], help=PROFILE)
+@said_plainly
 def data(c, profile="strokes", set=None):
     """Generate or download the characters, and check them."""
     from lib import commands
@@ -118,11 +127,11 @@ def refresh(c):
 
 @task(help={"profile": PROFILE["profile"]})
 @said_plainly
-def picture(c, profile="strokes"):
-    """Draw the README's picture from results."""
+def readme(c, profile="strokes"):
+    """Write the README's numbers and picture."""
     from lib import commands
 
-    commands.draw_overview(profile)
+    commands.write_readme(profile)
 
 
 @task(help={"profile": "only this profile's results", "data": "cached and downloaded data as well"})

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from lib import comparison, pipeline, tables
 from lib.errors import InputError
-from lib.files import RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path
+from lib.files import REPORT, RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path
 from lib.params import did_you_mean, load_profile, profile_names
 from lib.runner import THREADS, NotebookProcess, quiet_environment, run_step
 
@@ -26,7 +26,16 @@ def run_all(profile: str, settings: list[str], jobs: str, scheduler: str, force:
     if jobs and (not jobs.isdecimal() or int(jobs) < 1):
         raise InputError(f"--jobs {jobs}: give a number of notebooks to run at the same time, 1 or more.")
     chosen = pipeline.notebook_named(notebook) if notebook else ""
-    summarise(pipeline.run_all(profile, settings, int(jobs or 0), chosen, scheduler, force), profile)
+    outcomes = pipeline.run_all(profile, settings, int(jobs or 0), chosen, scheduler, force)
+    summarise(outcomes, profile)
+    page = outputs_folder(f"outputs/{profile}") / REPORT
+    changed = any(outcome.state != "fresh" for outcome in outcomes.values()) or not page.exists()
+    if not chosen and changed and read_json(outputs_folder(f"outputs/{profile}") / RESULTS):
+        report(profile, settings)
+    elif page.exists():
+        console.print(f"report: {shown_path(page)}", soft_wrap=True)
+    if any(outcome.state == "failed" for outcome in outcomes.values()):
+        sys.exit(1)
 
 
 def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
@@ -49,8 +58,6 @@ def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
     if skipped:
         console.print(f"skipped because of that: {', '.join(skipped)}", soft_wrap=True)
     console.print(f"\nnotebooks and results: {shown_path(outputs_folder(f'outputs/{profile}'))}")
-    if failures:
-        sys.exit(1)
 
 
 def status(profile: str, settings: list[str]) -> None:
@@ -96,6 +103,22 @@ def describe_data(profile: str, settings: list[str]) -> None:
     console.print(f"checksum {data.checksum}", data.note, soft_wrap=True)
 
 
+def report(profile: str, settings: list[str]) -> None:
+    """Writes a profile's results as a page for people who were not there, and says where it is."""
+    from lib.report import write_report
+
+    page = write_report(profile, settings)
+    console.print(f"report, to open in a browser: {shown_path(page)}", soft_wrap=True)
+
+
+def write_readme(profile: str) -> None:
+    """Draws the README's picture and writes its tables from a profile's results, which are kept beside it."""
+    from lib import readme
+
+    draw_overview(profile)
+    readme.write(readme.keep(profile))
+
+
 def draw_overview(profile: str, network: str = "custom") -> None:
     """Draws docs/overview.png, the README's picture, from a profile's results."""
     from lib import confusions, plots, runs
@@ -116,13 +139,13 @@ def draw_overview(profile: str, network: str = "custom") -> None:
 
 
 def test(real: bool) -> None:
-    """pytest, a process per core, then nbval over the notebooks; results go to a folder that is removed, so that no earlier one is read."""
+    """pytest, then nbval over the notebooks, a process per core; results go to a folder that is removed, so that no earlier one is read."""
     with tempfile.TemporaryDirectory() as scratch:
-        environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
-        pytest = [sys.executable, "-W", "ignore", "-m", "pytest", "-q"]
-        tests = subprocess.run([*pytest, "-n", str(pipeline.n_cores()), "--dist", "worksteal", "tests", *(["tests/real"] if real else [])],
-                               cwd=ROOT, env=environment | dict.fromkeys(THREADS, "1"))
-        notebooks = subprocess.run([*pytest, "--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"], cwd=ROOT, env=environment)
+        environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch} | dict.fromkeys(THREADS, "1")
+        pytest = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-n", str(pipeline.n_cores())]
+        tests = subprocess.run([*pytest, "--dist", "worksteal", "tests", *(["tests/real"] if real else [])], cwd=ROOT, env=environment)
+        notebooks = subprocess.run([*pytest, "--dist", "loadfile", "--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"],
+                                   cwd=ROOT, env=environment)
     sys.exit(1 if tests.returncode or notebooks.returncode else 0)
 
 

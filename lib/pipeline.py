@@ -14,12 +14,12 @@ from filelock import FileLock, Timeout
 
 from lib import freshness
 from lib.errors import InputError
-from lib.files import HISTORY, METRICS, MODEL, PREDICTIONS, RATES, RESULTS, ROOT, check_writable, outputs_folder, read_results, run_name, write_json
+from lib.files import FINDINGS, HISTORY, METRICS, MODEL, PREDICTIONS, RATES, RESULTS, ROOT, check_writable, outputs_folder, read_results, run_name, write_json
 from lib.params import PROFILES, Profile, did_you_mean, load_profile, where_from
 
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORE, FIND, TRAIN = "01-explore-data", "02-find-learning-rate", "03-train"
-ANALYSE = ["04-compare", "05-confusions"]
+ANALYSE = ["08-better", "07-transfer-learning", "04-compare", "06-why-the-gap", "05-confusions"]  # the longest first: two at a time then end together
 DEFAULTS = "small"  # the profile that is what the notebooks do by default
 
 
@@ -94,8 +94,8 @@ def plan(profile: Profile, outputs: str, origins: dict[str, str] | None = None, 
              [MODEL, HISTORY, PREDICTIONS, METRICS], network=network, schedule=schedule, seed=seed)
         for seed, schedule, network in product(profile.seeds, profile.schedules, profile.networks)
     ]
-    read = [name for step in trainings for name in step.writes if not name.endswith(MODEL)]
-    analyses = [make(notebook, [step.name for step in trainings], read) for notebook in ANALYSE]
+    read = [name for step in trainings for name in step.writes]
+    analyses = [make(notebook, [step.name for step in trainings], read, [f"{FINDINGS}/{notebook}.json"]) for notebook in ANALYSE]
     return [explore, rates, *trainings, *analyses]
 
 
@@ -144,6 +144,10 @@ def is_running(outputs: str) -> bool:
 def planned(profile_name: str, settings: list[str] = ()) -> tuple[Profile, list[Step]]:
     """A checked profile and its plan. The data are made or downloaded for it: their checksum is part of every step."""
     profile = load_profile(profile_name, settings)  # first: a misspelt key is reported at once
+    if profile.tracker != "none":
+        from lib.trackers import check_tracker  # with it comes fastai, which takes seconds
+
+        check_tracker(profile.tracker)
     from lib.data import load_data
 
     checksum = load_data(profile).checksum  # here, where a progress bar can be seen, and before any notebook starts

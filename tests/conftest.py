@@ -14,6 +14,7 @@ def data(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of tiny notebooks in place of the real ones, and of their results."""
+    monkeypatch.setattr(pipeline, "ANALYSE", plans.ANALYSE)
     plans.write_all(tmp_path)
     monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
     monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))

@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from lib import pipeline
 from lib.files import ROOT
 
+ANALYSE = ["04-compare", "05-confusions"]  # two are enough, and quicker
 PARAMETERS = 'outputs: str = "outputs/small"  # where'
 TRAINING = 'network: str = "custom"\nseed: int = 0\nschedule: str = "one_cycle"\nepochs: int = 4\noutputs: str = "outputs/small"'
 LEAVE_METRICS = """import json
@@ -29,7 +30,7 @@ SETTINGS = ["networks=[lenet,custom]", "learning_rate=0.01"]
 
 def write(folder: Path, name: str, *code: str, prose: str = "About this notebook.") -> None:
     """Writes a notebook of that name."""
-    asked = TRAINING if name == pipeline.TRAIN else PARAMETERS + "\nseeds: list = [0]  # which" * (name in pipeline.ANALYSE)
+    asked = TRAINING if name == pipeline.TRAIN else PARAMETERS + "\nseeds: list = [0]  # which" * (name in ANALYSE)
     parameters = new_code_cell(asked, metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     cells = [new_markdown_cell(prose), parameters, *map(new_code_cell, code)]
@@ -38,7 +39,7 @@ def write(folder: Path, name: str, *code: str, prose: str = "About this notebook
 
 def write_all(folder: Path) -> None:
     """Notebooks that do next to nothing; the training one leaves metrics."""
-    for name in [pipeline.EXPLORE, pipeline.FIND, *pipeline.ANALYSE]:
+    for name in [pipeline.EXPLORE, pipeline.FIND, *ANALYSE]:
         write(folder, name, "1 + 1")
     write(folder, pipeline.TRAIN, LEAVE_METRICS)
 
@@ -48,7 +49,7 @@ class Command:
 
     def __init__(self, folder: Path, *arguments: str):
         code = ("import sys; from pathlib import Path; from lib import commands, pipeline; import tasks; from invoke import Exit\n"
-                f"pipeline.NOTEBOOKS = Path({str(folder)!r})\n"
+                f"pipeline.NOTEBOOKS = Path({str(folder)!r}); pipeline.ANALYSE = {ANALYSE}; commands.report = print\n"
                 "run = tasks.said_plainly(lambda: commands.run_all('small', sys.argv[3:], sys.argv[1], sys.argv[2], False))\n"
                 "try: run()\nexcept Exit as end: print(end.message); sys.exit(end.code)")
         self.log = folder / f"log-{time.monotonic_ns()}.txt"

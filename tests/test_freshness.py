@@ -188,7 +188,7 @@ def real(tmp_path, monkeypatch):
 
 def test_a_changed_plotting_function_trains_nothing(real, tmp_path, monkeypatch):
     copy_of_lib(tmp_path, monkeypatch, "lib/plots.py", lambda text: text.replace("font_scale=0.85", "font_scale=0.9"))
-    assert real() == dict.fromkeys(["01-explore-data", "02-find-learning-rate", "04-compare", "05-confusions"], ["lib plots.py"])
+    assert real() == dict.fromkeys([pipeline.EXPLORE, pipeline.FIND, *pipeline.ANALYSE], ["lib plots.py"])
 
 
 def test_a_changed_network_trains_anew_and_leaves_the_data_alone(real, tmp_path, monkeypatch):

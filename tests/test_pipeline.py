@@ -7,7 +7,7 @@ from rich.console import Console
 
 from lib import commands, freshness, pipeline
 from lib.errors import InputError
-from lib.files import METRICS, ROOT, write_json
+from lib.files import METRICS, REPORT, ROOT, read_json, write_json
 from lib.params import Profile, load_profile
 from lib.runner import NotebookProcess, run_step
 
@@ -176,7 +176,7 @@ def test_an_unknown_notebook_names_the_nearest():
 
 def test_the_real_plan_fits_the_real_notebooks():
     steps = pipeline.plan(load_profile("strokes"), "outputs/strokes")
-    assert len(steps) == 7 and all(step.parameters for step in steps)
+    assert len(steps) == 2 + 9 + len(pipeline.ANALYSE) and all(step.parameters for step in steps)
 
 
 def invoke(*arguments):
@@ -194,7 +194,7 @@ def test_a_mistake_costs_one_sentence_and_status_2(command):
 
 def test_the_menu_explains_every_task():
     listed = dict(line.split(maxsplit=1) for line in invoke("--list").stdout.splitlines() if line.startswith("  "))
-    assert set(listed) == {"run-all", "run", "status", "compare-runs", "lab", "data", "test", "refresh", "clean", "picture", "bench"}
+    assert set(listed) == {"run-all", "run", "status", "compare-runs", "lab", "data", "test", "refresh", "clean", "readme", "report", "bench"}
     assert all(explanation.endswith(".") for explanation in listed.values())
 
 
@@ -231,11 +231,24 @@ def test_status_of_a_profile_that_was_never_run_makes_no_data(notebooks, data, c
     assert capsys.readouterr().out.count("never run") == 7 and not data.exists()
 
 
-def test_nothing_is_run_when_nothing_has_changed(notebooks, monkeypatch, capsys):
+def test_nothing_is_run_when_nothing_has_changed(notebooks, tmp_path, monkeypatch, capsys):
     pipeline.run_all("small", plans.SETTINGS)
     monkeypatch.setattr("lib.engine.run_steps", lambda *arguments: pytest.fail("something was run"))
+    write_json(tmp_path / "outputs/small" / REPORT, "a page")
+    monkeypatch.setattr(commands, "report", lambda *arguments: pytest.fail("a report was written"))
     commands.run_all("small", plans.SETTINGS, "", "", force=False)
-    assert "nothing has changed since its 6 notebooks were run" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "nothing has changed since its 6 notebooks were run" in shown and REPORT in shown.replace("\n", "")
+
+
+def test_run_all_ends_by_writing_the_report(notebooks, monkeypatch):
+    written = []
+    monkeypatch.setattr(commands, "report", lambda *arguments: written.append(arguments))
+    commands.run_all("small", plans.SETTINGS, "", "", force=False, notebook="03")
+    assert written == []
+    commands.run_all("small", plans.SETTINGS, "", "", force=False)
+    commands.run_all("small", plans.SETTINGS, "", "", force=False)  # nothing has changed, but there is no report
+    assert written == [("small", plans.SETTINGS)] * 2
 
 
 def test_a_failure_and_what_was_skipped_because_of_it_end_the_summary(notebooks, capsys):
@@ -245,3 +258,15 @@ def test_a_failure_and_what_was_skipped_because_of_it_end_the_summary(notebooks,
     shown = capsys.readouterr().out
     assert end.value.code == 1 and "RuntimeError: no luck" in shown
     assert "skipped because of that: 04-compare, 05-confusions" in shown
+
+
+def test_a_tracker_that_is_not_installed_is_reported_before_anything_runs(notebooks, tmp_path, monkeypatch):
+    monkeypatch.setattr("lib.trackers.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="tracker wandb needs the library wandb, which is not installed: run `uv sync --extra wandb`"):
+        pipeline.run_all("small", ["tracker=wandb"])
+    assert not (tmp_path / "outputs/small/notebooks").exists()
+
+
+def test_what_is_not_a_number_is_written_as_null(tmp_path):
+    write_json(tmp_path / "found.json", {"std": float("nan"), "rows": [{"low": float("nan"), "n": 1}]})
+    assert read_json(tmp_path / "found.json") == {"std": None, "rows": [{"low": None, "n": 1}]}
