@@ -25,17 +25,17 @@ def history(learner: Learner) -> pd.DataFrame:
     return table.assign(learning_rate=[float(rates[min(epoch * steps, len(rates)) - 1]) for epoch in table["epoch"]])
 
 
-def predict_probabilities(recogniser: torch.nn.Module, images: np.ndarray, views: int = 1) -> np.ndarray:
+def predict_probabilities(model: torch.nn.Module, images: np.ndarray, views: int = 1) -> np.ndarray:
     """Class probabilities float32 (N, n_classes) of uint8 (N, 28, 28), computed as in training but without dropout.
 
     `views` 5 or 9 averages them over the image and its copies shifted by a pixel, along the axes or diagonally as well.
     """
-    device = next(recogniser.parameters()).device
+    device = next(model.parameters()).device
     batches = (torch.tensor(images[i:i + 1024], device=device) for i in range(0, len(images), 1024))
-    recogniser.eval()
+    model.eval()
     with torch.no_grad():
         return np.concatenate([
-            torch.stack([F.softmax(recogniser(shifted(xb, *shift)), dim=1) for shift in SHIFTS[:views]]).mean(dim=0).cpu().numpy()
+            torch.stack([F.softmax(model(shifted(xb, *shift)), dim=1) for shift in SHIFTS[:views]]).mean(dim=0).cpu().numpy()
             for xb in batches
         ])
 
@@ -55,11 +55,11 @@ def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
     }
 
 
-def predict_parts(recogniser: torch.nn.Module, data: CharacterData, views: int = 1) -> dict[str, tuple]:
+def predict_parts(model: torch.nn.Module, data: CharacterData, views: int = 1) -> dict[str, tuple]:
     """For "valid" and for "test": the actual labels (N,) and the class probabilities (N, n_classes) of that part, in its order."""
     return {
-        "valid": (data.valid_labels, predict_probabilities(recogniser, data.valid_images, views)),
-        "test": (data.test_labels, predict_probabilities(recogniser, data.test_images, views)),
+        "valid": (data.valid_labels, predict_probabilities(model, data.valid_images, views)),
+        "test": (data.test_labels, predict_probabilities(model, data.test_images, views)),
     }
 
 

@@ -148,7 +148,7 @@ class Preparation(nn.Module):
         return ((pixels - self.mean) / self.std).unsqueeze(1)
 
 
-class Recogniser(nn.Module):
+class PreparedNetwork(nn.Module):
     """Stored images to logits: preparation, then a network, computed in `precision` where that is not float32.
 
     Takes uint8 (B, 28, 28), upright, ink bright; gives float32 logits (B, n_classes).

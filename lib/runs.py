@@ -15,7 +15,7 @@ from safetensors.torch import load_file, safe_open, save_file
 
 from lib.errors import InputError
 from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, write_json
-from lib.networks import Preparation, Recogniser, make_network
+from lib.networks import Preparation, PreparedNetwork, make_network
 
 
 def versions() -> dict:
@@ -33,35 +33,35 @@ def device_name(device: torch.device) -> str:
     return f"{model or platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def save_model(path: Path, recogniser: Recogniser, network: str, class_names: list[str]) -> None:
+def save_model(path: Path, model: PreparedNetwork, network: str, class_names: list[str]) -> None:
     """Weights and preparation as safetensors: no code is run when such a file is loaded."""
     about = {
         "network": network,
         "class_names": class_names,
         "versions": versions(),
     }
-    weights = {name: value.contiguous().cpu() for name, value in recogniser.state_dict().items()}
+    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     # one entry: safetensors writes several in random order, and the same weights would give files that differ
-    save_file(weights, path.with_suffix(".part"), {"recogniser": json.dumps(about, ensure_ascii=False)})
+    save_file(weights, path.with_suffix(".part"), {"model": json.dumps(about, ensure_ascii=False)})
     os.replace(path.with_suffix(".part"), path)
 
 
-def load_model(path: Path) -> tuple[Recogniser, list[str]]:
-    """A recogniser in float32, ready to predict, and its class names; InputError if the file is none of ours."""
+def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
+    """A model in float32, ready to predict, and its class names; InputError if the file is none of ours."""
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["recogniser"])
+            about = json.loads((file.metadata() or {})["model"])
         class_names = about["class_names"]
-        recogniser = Recogniser(make_network(about["network"], len(class_names)), Preparation())
-        recogniser.load_state_dict(load_file(path))
+        model = PreparedNetwork(make_network(about["network"], len(class_names)), Preparation())
+        model.load_state_dict(load_file(path))
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} is not a model of this project or is damaged ({reason}); train it again.") from None
-    return recogniser.eval(), class_names
+    return model.eval(), class_names
 
 
-def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.DataFrame, predictions: dict[str, tuple],
+def save_run(folder: Path, model: PreparedNetwork, metrics: dict, history: pd.DataFrame, predictions: dict[str, tuple],
              class_names: list[str]) -> None:
     """Writes the four files of a run; metrics.json last, so that a run that has it is complete and needs no checkpoint.
 
@@ -69,7 +69,7 @@ def save_run(folder: Path, recogniser: Recogniser, metrics: dict, history: pd.Da
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METRICS).unlink(missing_ok=True)
-    save_model(folder / MODEL, recogniser, metrics["network"], class_names)
+    save_model(folder / MODEL, model, metrics["network"], class_names)
     history.to_csv(folder / HISTORY, index=False)
     np.savez_compressed(folder / PREDICTIONS, **{f"{part}_actual": actual for part, (actual, _) in predictions.items()},
                         **{f"{part}_probabilities": table.astype(np.float32) for part, (_, table) in predictions.items()})

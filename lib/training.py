@@ -26,7 +26,7 @@ from lib.data import CharacterData
 from lib.errors import InputError
 from lib.files import PROGRESS, RATES, read_json
 from lib.loaders import make_loaders
-from lib.networks import Preparation, Recogniser, make_network
+from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import TrainingParameters
 from lib.trackers import check_tracker, tracking
 
@@ -74,20 +74,20 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Resumab
     keep_freed_memory()
     set_seed(parameters.seed, reproducible=True)
     device = default_device()
-    recogniser = Recogniser(
+    model = PreparedNetwork(
         make_network(parameters.network, len(data.class_names)),
         fit_preparation(data.train_images),
         choose_precision(parameters.precision, device),
     )
     scratch = tempfile.TemporaryDirectory(prefix="learner-")
     learner = ResumableLearner(
-        make_loaders(data, parameters, device), recogniser.to(device),
+        make_loaders(data, parameters, device), model.to(device),
         loss_func=CrossEntropyLossFlat(label_smoothing=parameters.label_smoothing), metrics=accuracy,
         wd=parameters.weight_decay, path=scratch.name,
     )
     learner.data_parameters, learner.data_checksum = data.parameters, data.checksum
     learner.scratch = scratch  # where the finder and early stopping keep weights; gone with the learner
-    if recogniser.precision == torch.float16:
+    if model.precision == torch.float16:
         learner.add_cb(MixedPrecision())  # scales the gradients
     if parameters.average:
         learner.add_cb(AverageWeights(parameters.average))

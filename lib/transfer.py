@@ -33,7 +33,7 @@ from lib.data import CharacterData
 from lib.errors import InputError
 from lib.images import to_emnist
 from lib.loaders import make_loaders
-from lib.networks import Preparation, Recogniser
+from lib.networks import Preparation, PreparedNetwork
 from lib.params import TrainingParameters, existing_path
 from lib.training import choose_precision, keep_freed_memory, make_learner, run_schedule
 from lib.trials import with_rows
@@ -135,9 +135,9 @@ def imagenet_body(weights: dict[str, Tensor]) -> nn.Module:
     return create_body(network, n_in=1, pretrained=True, cut=model_meta[resnet18]["cut"])
 
 
-def split_recogniser(recogniser: Recogniser) -> list:
+def split_model(model: PreparedNetwork) -> list:
     """The parameters in fastai's three groups, the last of which is the head: what freezing leaves free."""
-    return model_meta[resnet18]["split"](recogniser.network)
+    return model_meta[resnet18]["split"](model.network)
 
 
 def resnet_learner(data: CharacterData, size: int, seed: int, weights: dict[str, Tensor] | None = None, batch_size: int = 32) -> Learner:
@@ -147,13 +147,13 @@ def resnet_learner(data: CharacterData, size: int, seed: int, weights: dict[str,
     device = default_device()
     loaders = make_loaders(data, TrainingParameters(batch_size=batch_size), device)
     learner = vision_learner(loaders, resnet18, n_in=1, n_out=len(data.class_names), pretrained=False,  # no download: see below
-                             loss_func=CrossEntropyLossFlat(), splitter=split_recogniser,
+                             loss_func=CrossEntropyLossFlat(), splitter=split_model,
                              opt_func=partial(OptimWrapper, opt=torch.optim.AdamW, fused=True))  # fastai's own takes a fifth of each step
     if weights is not None:
         learner.model[0] = imagenet_body(weights)
     precision = choose_precision("auto", device)
     precision = torch.float32 if precision == torch.float16 else precision  # float16 would need its gradients scaled
-    learner.model = Recogniser(learner.model, Enlarging(size), precision).to(device)
+    learner.model = PreparedNetwork(learner.model, Enlarging(size), precision).to(device)
     return silent(learner)
 
 
@@ -222,15 +222,15 @@ def few_of(data: CharacterData, per_class: int, seed: int) -> CharacterData:
     return with_rows(data, np.sort(np.concatenate([rng.permutation(some)[:per_class] for some in rows])))
 
 
-def carry_over(pretrained: Recogniser, known: list[str], recogniser: Recogniser, names: list[str]) -> None:
-    """Gives a recogniser of the classes `names` the preparation and the weights of one that knows the classes `known`.
+def carry_over(pretrained: PreparedNetwork, known: list[str], model: PreparedNetwork, names: list[str]) -> None:
+    """Gives a model of the classes `names` the preparation and the weights of one that knows the classes `known`.
 
     Of the last layer it takes the rows of the classes that both have; the rows of new classes stay as they are.
     """
-    recogniser.preparation.load_state_dict(pretrained.preparation.state_dict())
+    model.preparation.load_state_dict(pretrained.preparation.state_dict())
     shared = [name for name in names if name in known]
     rows, old_rows = ([table.index(name) for name in shared] for table in (names, known))
-    last, own = f"classifier.{len(recogniser.network.classifier) - 1}.", recogniser.network.state_dict()
+    last, own = f"classifier.{len(model.network.classifier) - 1}.", model.network.state_dict()
     for name, value in pretrained.network.state_dict().items():  # written into the network's own memory
         if name.startswith(last):
             own[name][rows] = value[old_rows].to(own[name])
@@ -238,8 +238,8 @@ def carry_over(pretrained: Recogniser, known: list[str], recogniser: Recogniser,
             own[name].copy_(value)
 
 
-def train_silently(data: CharacterData, parameters: TrainingParameters, start: Callable[[Recogniser], None] = noop) -> Recogniser:
-    """A recogniser trained at the parameters' learning_rate without a word or a validation; `start` may change its fresh weights."""
+def train_silently(data: CharacterData, parameters: TrainingParameters, start: Callable[[PreparedNetwork], None] = noop) -> PreparedNetwork:
+    """A model trained at the parameters' learning_rate without a word or a validation; `start` may change its fresh weights."""
     learner = silent(make_learner(data, parameters))
     start(learner.model)
     run_schedule(learner, parameters, parameters.learning_rate)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lib.errors import InputError
-from lib.networks import NETWORKS, Dropout, Flatten, Preparation, Recogniser, count_parameters, layer_table, make_network
+from lib.networks import NETWORKS, Dropout, Flatten, Preparation, PreparedNetwork, count_parameters, layer_table, make_network
 
 PARAMETERS = {"lenet": 1_206_590, "custom": 197_438, "resnet": 956_478, "wide": 767_550}
 each_network = pytest.mark.parametrize("name", NETWORKS)
@@ -20,9 +20,9 @@ def test_other_class_counts_change_only_the_last_layer(name, n_classes):
 
 
 @each_network
-def test_a_recogniser_gives_one_row_of_logits_per_image(name):
+def test_a_prepared_network_gives_one_row_of_logits_per_image(name):
     images = torch.randint(0, 256, (3, 28, 28), dtype=torch.uint8)
-    assert Recogniser(make_network(name, 47), Preparation())(images).shape == (3, 47)
+    assert PreparedNetwork(make_network(name, 47), Preparation())(images).shape == (3, 47)
 
 
 @each_network
@@ -49,13 +49,13 @@ def test_preparation_brings_its_training_pixels_to_mean_0_and_deviation_1():
 
 
 def test_preparation_is_saved_with_the_weights():
-    state = Recogniser(make_network("custom", 10), Preparation(33, 78)).state_dict()
+    state = PreparedNetwork(make_network("custom", 10), Preparation(33, 78)).state_dict()
     assert state["preparation.mean"].shape == (28, 28) and (state["preparation.mean"] == 33).all() and state["preparation.std"] == 78
 
 
 def test_logits_are_float32_whatever_the_precision():
     images = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    assert Recogniser(make_network("custom", 10), Preparation(), torch.bfloat16).eval()(images).dtype == torch.float32
+    assert PreparedNetwork(make_network("custom", 10), Preparation(), torch.bfloat16).eval()(images).dtype == torch.float32
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones():

@@ -8,53 +8,53 @@ import torch
 
 from lib import files, runs
 from lib.errors import InputError
-from lib.networks import Preparation, Recogniser, make_network
+from lib.networks import Preparation, PreparedNetwork, make_network
 
 
 @pytest.fixture
-def recogniser():
+def model():
     torch.manual_seed(0)
-    return Recogniser(make_network("custom", 3), Preparation(40, 80)).eval()
+    return PreparedNetwork(make_network("custom", 3), Preparation(40, 80)).eval()
 
 
-def save(folder, recogniser):
+def save(folder, model):
     probabilities = np.full((4, 3), 1 / 3)
-    runs.save_run(folder, recogniser, {"network": "custom", "test_accuracy": 0.5}, pd.DataFrame({"epoch": [1]}),
+    runs.save_run(folder, model, {"network": "custom", "test_accuracy": 0.5}, pd.DataFrame({"epoch": [1]}),
                   dict.fromkeys(["valid", "test"], (np.array([0, 1, 2, 0]), probabilities)), ["a", "b", "ß"])
 
 
-def test_a_run_leaves_four_files_and_nothing_half_written(tmp_path, recogniser):
-    save(tmp_path / "run", recogniser)
+def test_a_run_leaves_four_files_and_nothing_half_written(tmp_path, model):
+    save(tmp_path / "run", model)
     files = sorted(path.name for path in (tmp_path / "run").iterdir())
     assert files == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
 
 
-def test_a_model_answers_the_same_after_loading(tmp_path, recogniser):
-    save(tmp_path, recogniser)
+def test_a_model_answers_the_same_after_loading(tmp_path, model):
+    save(tmp_path, model)
     loaded, class_names = runs.load_model(tmp_path / files.MODEL)
     images = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
-    assert torch.equal(loaded(images), recogniser(images)) and class_names == ["a", "b", "ß"]
+    assert torch.equal(loaded(images), model(images)) and class_names == ["a", "b", "ß"]
 
 
 def test_the_same_weights_give_the_same_file_in_every_process(tmp_path):
-    code = ("import sys; from pathlib import Path; from lib.networks import Preparation, Recogniser, make_network; from lib.runs import save_model\n"
-            "import torch; torch.manual_seed(0); save_model(Path(sys.argv[1]), Recogniser(make_network('custom', 3), Preparation()), 'custom', list('abc'))")
+    code = ("import sys; from pathlib import Path; from lib.networks import Preparation, PreparedNetwork, make_network; from lib.runs import save_model\n"
+            "import torch; torch.manual_seed(0); save_model(Path(sys.argv[1]), PreparedNetwork(make_network('custom', 3), Preparation()), 'custom', list('abc'))")
     paths = [tmp_path / name for name in "123"]
     for path in paths:
         subprocess.run([sys.executable, "-c", code, str(path)], cwd=files.ROOT, check=True)
     assert len({path.read_bytes() for path in paths}) == 1
 
 
-def test_predictions_hold_actual_labels_and_probabilities_of_both_parts(tmp_path, recogniser):
-    save(tmp_path, recogniser)
+def test_predictions_hold_actual_labels_and_probabilities_of_both_parts(tmp_path, model):
+    save(tmp_path, model)
     for part in ("valid", "test"):
         actual, probabilities = runs.read_predictions(tmp_path, part)
         assert actual.tolist() == [0, 1, 2, 0] and probabilities.shape == (4, 3)
 
 
-def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, recogniser):
-    save(tmp_path / "whole", recogniser)
-    save(tmp_path / "half", recogniser)
+def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, model):
+    save(tmp_path / "whole", model)
+    save(tmp_path / "half", model)
     (tmp_path / "half" / files.METRICS).unlink()
     assert files.complete_runs(tmp_path) == [tmp_path / "whole"]
 
@@ -66,8 +66,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
         runs.load_model(tmp_path / "model.safetensors")
 
 
-def test_a_model_that_was_cut_short_is_refused(tmp_path, recogniser):
-    save(tmp_path, recogniser)
+def test_a_model_that_was_cut_short_is_refused(tmp_path, model):
+    save(tmp_path, model)
     file = tmp_path / files.MODEL
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(InputError, match="damaged"):

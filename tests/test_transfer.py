@@ -17,7 +17,7 @@ from lib import transfer
 from lib.data import load_data
 from lib.emnist import check_fit
 from lib.errors import InputError
-from lib.networks import Preparation, Recogniser, count_parameters, make_network
+from lib.networks import Preparation, PreparedNetwork, count_parameters, make_network
 from lib.params import TrainingParameters
 
 
@@ -328,36 +328,36 @@ def test_another_seed_draws_other_characters(digits):
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
-def recogniser(n_classes: int, seed: int) -> Recogniser:
+def model(n_classes: int, seed: int) -> PreparedNetwork:
     torch.manual_seed(seed)
-    return Recogniser(make_network("custom", n_classes), Preparation(float(seed), 90.0)).eval()
+    return PreparedNetwork(make_network("custom", n_classes), Preparation(float(seed), 90.0)).eval()
 
 
 IMAGES = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
 def test_what_is_carried_over_answers_as_before():
-    old, new = recogniser(4, seed=1), recogniser(3, seed=2)
+    old, new = model(4, seed=1), model(3, seed=2)
     transfer.carry_over(old, list("abcd"), new, list("dab"))
     assert torch.allclose(new(IMAGES), old(IMAGES)[:, [3, 0, 1]], atol=1e-6)
 
 
 def test_the_preparation_is_carried_over():
-    old, new = recogniser(4, seed=1), recogniser(3, seed=2)
+    old, new = model(4, seed=1), model(3, seed=2)
     transfer.carry_over(old, list("abcd"), new, list("dab"))
     assert torch.equal(new.preparation(IMAGES), old.preparation(IMAGES))
 
 
 def test_a_class_that_the_old_network_did_not_know_keeps_its_fresh_weights():
-    new = recogniser(2, seed=2)
+    new = model(2, seed=2)
     before = new.network.classifier[-1].weight.detach().clone()
-    transfer.carry_over(recogniser(4, seed=1), list("abcd"), new, ["a", "ä"])
+    transfer.carry_over(model(4, seed=1), list("abcd"), new, ["a", "ä"])
     after = new.network.classifier[-1].weight
     assert torch.equal(after[1], before[1]) and not torch.equal(after[0], before[0])
 
 
 def test_the_old_network_is_not_changed_by_training_the_new_one(digits):
-    old = recogniser(10, seed=1)
+    old = model(10, seed=1)
     before = {name: value.clone() for name, value in old.state_dict().items()}
     parameters = TrainingParameters(epochs=1, learning_rate=0.01, precision="float32")
     transfer.train_silently(digits, parameters, lambda fresh: transfer.carry_over(old, digits.class_names, fresh, digits.class_names))

@@ -70,7 +70,7 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
     from fastai.torch_core import TensorImageBW, default_device
 
     from lib.augment import RandomDistortion, RandomErasing
-    from lib.networks import Preparation, Recogniser, layer_table, make_network
+    from lib.networks import Preparation, PreparedNetwork, layer_table, make_network
     from lib.training import choose_precision, keep_freed_memory
 
     keep_freed_memory()
@@ -80,8 +80,8 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
     images = TensorImageBW(torch.randint(0, 256, (BATCH_SIZE, 28, 28), dtype=torch.uint8, device=device))
     labels = torch.randint(0, len(BYCLASS), (BATCH_SIZE,), device=device)
 
-    def training_step(recogniser, optimiser):
-        F.cross_entropy(recogniser(images), labels).backward()
+    def training_step(model, optimiser):
+        F.cross_entropy(model(images), labels).backward()
         optimiser.step()
         optimiser.zero_grad()
 
@@ -93,10 +93,10 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
     steps, gflop = {"matrix product": lambda: left @ right}, {"matrix product": 2 * size**3 / 1e9}
     changes = {"affine": RandomDistortion(1.0), "affine and warp": RandomDistortion(1.0, 0.7), "erasing": RandomErasing(0.3)}
     for network in networks:
-        recogniser = Recogniser(make_network(network, len(BYCLASS)), Preparation(), precision)
-        gflop[network] = 3 * sum(row["mflops"] for row in layer_table(recogniser.network)) / 1e3 * BATCH_SIZE
-        recogniser.to(device).train()
-        steps[network] = functools.partial(training_step, recogniser, torch.optim.AdamW(recogniser.parameters()))
+        model = PreparedNetwork(make_network(network, len(BYCLASS)), Preparation(), precision)
+        gflop[network] = 3 * sum(row["mflops"] for row in layer_table(model.network)) / 1e3 * BATCH_SIZE
+        model.to(device).train()
+        steps[network] = functools.partial(training_step, model, torch.optim.AdamW(model.parameters()))
     steps |= {name: functools.partial(change.encodes, images) for name, change in changes.items()}
     took = in_turn(repeats, {name: functools.partial(seconds, step) for name, step in steps.items()})
     limit = gflop["matrix product"] / took["matrix product"]
