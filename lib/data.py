@@ -111,7 +111,7 @@ def _emnist(parameters: DataParameters) -> CharacterData:
 def _strokes(parameters: DataParameters) -> CharacterData:
     split, seed = parameters.split, parameters.data_seed
     sizes = {"train": parameters.per_class, "test": parameters.test_per_class}
-    code = [(ROOT / "lib" / module).read_text() for module in ("forms.py", "strokes.py", "images.py")]  # another generator, others
+    code = [(ROOT / "lib" / module).read_text() for module in ("forms.py", "forms.txt", "strokes.py", "images.py")]  # another generator, others
 
     def build(target: Path) -> None:
         from lib import strokes

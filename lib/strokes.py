@@ -11,7 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from lib.classes import BYCLASS
 from lib.forms import POINTS, all_forms
@@ -20,6 +20,7 @@ from lib.images import to_emnist
 CANVAS = 40  # pixels a side of the drawing that is then converted
 REACH = 30  # of them, the longer side of the character
 CHUNK = 128  # characters drawn at once; part of what a seed means
+COARSE = 0.4  # of the characters, the share that is drawn at half of the pixels
 SMALL = "acemnorsuvwxz"  # written at half height with the same pen, so drawn wider when blown up to 28 x 28
 
 
@@ -112,17 +113,21 @@ def _drawn(points: torch.Tensor, stroke: torch.Tensor, small: torch.Tensor, rand
     lifted = stroke[:, 1:] != stroke[:, :-1]  # (B, 95)
     step = points.diff(dim=1).norm(dim=2).masked_fill(lifted, 0)
     room = (points.amax(1) - points.amin(1)).clamp(min=0.4 * REACH).prod(1, keepdim=True).sqrt()
-    widest = 0.55 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6  # a wider pen fills the gaps between strokes
-    pen = 0.051 * REACH * torch.exp(0.30 * _normal(random, size, 1) + 0.5 * small[:, None])  # (B, 1)
-    pen = torch.minimum(pen, widest).clamp(max=0.14 * REACH) * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))
+    widest = 0.62 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6  # a wider pen fills the gaps between strokes
+    pen = 0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.4 * small[:, None])  # (B, 1)
+    pen = torch.minimum(pen, widest).clamp(max=0.15 * REACH) * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))
     pen = pen.clamp(min=0.8)  # (B, 96)
     ends = pad(lifted, (1, 0), value=True).float() + pad(lifted, (0, 1), value=True).float()  # of strokes: round
     amount = (pad(step, (1, 0)) + pad(step, (0, 1))) / pen / 5.013 + ends / 2  # 5.013 is 2 sqrt(2 pi)
     across = _dabs(points[:, :, 0], pen, torch.zeros_like(pen))
     down = _dabs(points[:, :, 1], pen, amount.clamp(min=1e-6).log())
     texture = interpolate(_normal(random, size, 1, 14, 14), CANVAS, mode="bilinear")[:, 0]
-    ink = (down.mT @ across) * (1 + _uniform(random, 0, 0.25, size, 1, 1) * texture)
-    return ((ink - 0.5) / _uniform(random, 0.25, 0.6, size, 1, 1) + 0.5).clamp(0, 1)
+    grain = _uniform(random, -0.2, 0.3, size, 1, 1).clamp(min=0) * _normal(random, size, CANVAS, CANVAS)
+    ink = (down.mT @ across) * (1 + _uniform(random, 0, 0.25, size, 1, 1) * texture + grain)
+    edge = _uniform(random, 0.1, 0.6, size, 1, 1)
+    fine, coarse = (((ink - 0.5) / edge + 0.5).clamp(0, 1) for ink in (ink, avg_pool2d(ink, 2)))
+    coarse = interpolate(coarse[:, None], CANVAS, mode="bilinear")[:, 0]  # as from a small photograph
+    return torch.where(_uniform(random, 0, 1, size, 1, 1) < COARSE, coarse, fine)
 
 
 def _dabs(centre: torch.Tensor, width: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
