@@ -108,18 +108,14 @@ def _check_classes(folder: Path, train: list[Item], test: list[Item], names: lis
 
 
 def _read(file: Path) -> np.ndarray:
-    from PIL import Image  # these two, and torch with them, are needed only when images are converted
-
-    from lib.images import convert
+    from lib.photographs import convert  # here, and torch with it, since it is needed only when images are converted
 
     try:
-        with Image.open(file) as image:
-            return convert(image)
+        return convert(file)
     except InputError as error:
-        raise InputError(f"{file} cannot be used, because {str(error)[0].lower()}{str(error)[1:]}") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        what = type(error).__name__
-        raise InputError(f"{file} cannot be read as an image ({what}); replace it or take it out.") from error
+        reason = str(error)
+        told = reason if reason.startswith(str(file)) else f"{file} cannot be used, because {reason[0].lower()}{reason[1:]}"
+        raise InputError(told) from error
 
 
 def _fingerprint(folder: Path, train: list[Item], test: list[Item]) -> str:
@@ -127,4 +123,5 @@ def _fingerprint(folder: Path, train: list[Item], test: list[Item]) -> str:
         states = [(str(file.resolve()), name, file.stat().st_size, file.stat().st_mtime_ns) for file, name in train + test]
     except OSError as error:
         raise InputError(f"{error.filename} cannot be read ({error.strerror}); replace it or take it out.") from error
-    return digest(repr((states, len(train))), (ROOT / "lib" / "images.py").read_text())  # another conversion, other images
+    code = [(ROOT / "lib" / module).read_text() for module in ("images.py", "photographs.py")]  # another conversion, other images
+    return digest(repr((states, len(train))), *code)

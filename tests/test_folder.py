@@ -94,7 +94,7 @@ def test_hidden_files_are_passed_over(own):
 
 def test_the_second_load_converts_nothing(own, monkeypatch):
     folder.load(own)
-    monkeypatch.setattr("lib.images.convert", None)
+    monkeypatch.setattr("lib.photographs.convert", None)
     assert len(folder.load(own)[0]["images"]) == 6
 
 

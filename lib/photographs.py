@@ -1,0 +1,229 @@
+"""From any image of one character to ink on bare paper, and by lib.images to what EMNIST would hold.
+
+Paper is a smooth surface, ink what stands out from it, the character what of the ink belongs together.
+"""
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from scipy import ndimage
+
+from lib.errors import InputError
+from lib.images import EDGE, to_emnist
+
+LARGEST = 768  # pixels; larger images are reduced first
+SMALLEST_SIDE, LARGEST_SIDE = 10, 10_000  # pixels of a user's image
+MOST_PIECES = 7  # large ones, of ink that do not touch; photographs of one character were seen with up to 4 pieces
+LARGE = 0.2  # of the largest piece's ink
+SEVERAL = "The image holds more than one character, or a text; give one with a single character."
+FRAME = 1.6  # side of the frame round a user's character, in sides of its ink: about that of NIST's fields
+
+Picture = str | Path | Image.Image | np.ndarray
+
+
+class NotACharacter(InputError):
+    """The image is one, and shows no character."""
+
+
+def open_image(picture: Picture) -> Image.Image | np.ndarray:
+    """The picture itself, read if it is a path; InputError if it is no image, damaged, or not of 10 to 10,000 pixels."""
+    try:
+        if isinstance(picture, (str, Path)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here, before it is read
+                image = Image.open(picture)
+            with image:
+                check_size(image.size)
+                image.draft(None, (LARGEST, LARGEST))  # a large JPEG can be read smaller, and many times faster
+                image.load()
+                return image
+        if isinstance(picture, Image.Image):
+            check_size(picture.size)
+            picture.load()
+        return picture
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{_named(picture)} is not there; check its name.") from None
+    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError) as error:
+        raise InputError(f"{_named(picture)} cannot be read as an image ({_reason(error)}); give another file.") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty or of no known kind"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {LARGEST_SIDE:,} pixels a side"
+    return getattr(error, "strerror", None) or "it is damaged or cut short"
+
+
+def _named(picture: Picture) -> str:
+    return str(picture) if isinstance(picture, (str, Path)) else "The image"
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """InputError unless the longer side, in pixels, is one that a character can be read at, and neither is beyond it."""
+    if not SMALLEST_SIDE <= max(size) <= LARGEST_SIDE or min(size) < 1:
+        raise InputError(f"An image of {size[0]:,} x {size[1]:,} pixels is none to read a character from; "
+                         f"its longer side must have {SMALLEST_SIDE} to {LARGEST_SIDE:,}.")
+
+
+def convert_all(pictures: Iterable[Picture]) -> list[np.ndarray | InputError]:
+    """Each picture as `convert` gives it, or the InputError that says why not; read and converted on every core."""
+    def converted(picture: Picture) -> np.ndarray | InputError:
+        try:
+            return convert(picture)
+        except InputError as error:
+            return error
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # images side by side instead
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(converted, pictures))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def convert(picture: Picture) -> np.ndarray:
+    """A user's image of one character as EMNIST would hold it: (28, 28) uint8, upright, ink bright on 0.
+
+    picture: as for `steps`, and it raises the same errors.
+    """
+    return steps(picture)["for the network"]
+
+
+def steps(picture: Picture) -> dict[str, np.ndarray]:
+    """How `convert` comes to its result: each step's name and picture, in their order.
+
+    picture: a file, a PIL image of any mode (its EXIF orientation is obeyed, transparency lies on white), or an array (H, W),
+    (H, W, 3) or (H, W, 4) of uint8; 10 to 10,000 pixels a side. Ink may be dark on light or light on dark: what most of
+    the image and its rim show is paper. Light may fall on the paper unevenly.
+    The pictures are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8 (28, 28).
+    Raises InputError if it is not an image and NotACharacter if it shows none.
+    """
+    grey = _grey(open_image(picture))
+    paper = _paper(grey)
+    ink = _ink(grey - paper)
+    own = _own_ink(ink)
+    framed = _framed(own)
+    small = to_emnist(torch.from_numpy(framed)[None])[0].numpy()
+    return {"in grey": grey, "its paper": paper, "its ink": ink, "the character": own, "framed": framed, "for the network": small}
+
+
+def _ink(contrast: np.ndarray) -> np.ndarray:
+    """(H, W) float32, 0 paper to 1 ink, of how much brighter or darker than the paper each pixel is."""
+    noise = 1.4826 * np.median(np.abs(contrast))
+    if (contrast**3).sum() < 0:  # the longer tail is ink, however little of the image it covers
+        contrast = -contrast
+    peak = _ink_level(contrast)
+    if peak < max(6 * noise, 0.05):
+        raise NotACharacter("The image holds no ink: nothing in it stands out from the paper; give one with a character.")
+    floor = max(3 * noise, 0.2 * peak)
+    return np.clip((contrast - floor) / (0.8 * peak - floor), 0, 1).astype(np.float32)
+
+
+def _framed(ink: np.ndarray) -> np.ndarray:
+    """The ink in the middle of a square of paper, as in a field of NIST's forms."""
+    rows, columns = (np.flatnonzero((ink > EDGE).any(axis)) for axis in (1, 0))
+    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    frame = round(FRAME * max(ink.shape)) + 2
+    spare = [((frame - side) // 2, frame - side - (frame - side) // 2) for side in ink.shape]
+    return np.pad(ink, spare)
+
+
+def _grey(image: Image.Image | np.ndarray) -> np.ndarray:
+    """(H, W) float32, 0 black to 1 white, at most 768 pixels a side, upright, transparency on white."""
+    if not isinstance(image, Image.Image):
+        image = _from_array(image)
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] in "IF":  # 16 and 32 bit: conversion to L would clip
+        deep = np.nan_to_num(np.asarray(image, dtype=np.float32))
+        image = Image.fromarray(np.uint8(255 * (deep - deep.min()) / max(np.ptp(deep), 1e-6)))
+    image.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX, reducing_gap=None)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.asarray((image if image.mode in ("1", "L") else image.convert("RGB")).convert("L"), dtype=np.float32) / 255
+
+
+def _from_array(array: np.ndarray) -> Image.Image:
+    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)):
+        what = f"An array of {array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"A {type(array).__name__}"
+        raise InputError(f"{what} is not an image; give a file, a PIL image, or uint8 (H, W), (H, W, 3 or 4).")
+    check_size(array.shape[1::-1])
+    return Image.fromarray(array)
+
+
+def _paper(grey: np.ndarray) -> np.ndarray:
+    """(H, W) brightness of the bare paper: the quadratic surface that most pixels, the rim's above all, lie on."""
+    height, width = grey.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)  # (H, W, 6)
+    step = max(1, max(grey.shape) // 64)
+    some, values = terms[::step, ::step].reshape(-1, 6), grey[::step, ::step].ravel()
+    importance = np.where(np.abs(some[:, 1:3]).max(1) > 0.9, 4.0, 1.0)
+    weights = importance / (0.02 + np.abs(values - np.median(values)))
+    for _ in range(20):  # reweighted towards least absolute deviations, which ink cannot pull
+        weighted = some.T * weights  # (6, n)
+        surface = np.linalg.solve(weighted @ some + 1e-6 * np.eye(6), weighted @ values)
+        weights = importance / (0.005 + np.abs(values - some @ surface))
+    return terms @ surface
+
+
+def _ink_level(contrast: np.ndarray) -> float:
+    """Contrast of solid ink: the mean of what Otsu's threshold counts as ink."""
+    values = np.sort(np.clip(contrast, 0, None), axis=None)
+    below = np.cumsum(values)[:-1]
+    count = np.arange(1, values.size)
+    above = values.sum() - below
+    between = count * (values.size - count) * (below / count - above / (values.size - count)) ** 2
+    return float(values[between.argmax() + 1 :].mean())
+
+
+def _own_ink(ink: np.ndarray) -> np.ndarray:
+    """The ink without what is not the character's: dust, ruled lines, neighbours that the image's edge cuts off, marks below.
+
+    The character's body is the largest piece that keeps clear of the image's edge, if it is not far smaller than one that does not.
+    A piece with less than a hundredth of all ink is dust; the dot of an i has more. Where the body keeps clear of the edge, what
+    touches it is something else. No character has a small piece below its body, or one above or below that is flat and
+    far wider than it: that is a ruled line. Raises NotACharacter if there is more than one character.
+    """
+    pieces, count = ndimage.label(ink > EDGE, structure=np.ones((3, 3)))
+    if count < 2:
+        return ink * (pieces > 0)
+    areas = ndimage.sum_labels(ink, pieces, np.arange(1, count + 1))  # (count,)
+    boxes = np.array([(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in ndimage.find_objects(pieces)])
+    at_edge = (boxes[:, [0, 2]] == 0).any(1) | (boxes[:, [1, 3]] == ink.shape).any(1)
+    inside = np.where(at_edge, 0, areas)
+    body = inside.argmax() if inside.max() > 0.15 * areas.max() else areas.argmax()
+    above, below = boxes[:, 1] <= boxes[body, 0], boxes[:, 0] >= boxes[body, 1]
+    height, width = boxes[:, 1] - boxes[:, 0], boxes[:, 3] - boxes[:, 2]
+    ruled = (above | below) & (width > 4 * height) & (width > 1.3 * width[body])
+    kept = (areas >= 0.01 * areas.sum()) & ~(below & (areas < 0.25 * areas[body])) & ~ruled
+    if not at_edge[body]:
+        kept &= ~at_edge
+    _check_alone(boxes[kept], n_large=(areas > LARGE * areas.max()).sum())
+    return ink * np.append(False, kept)[pieces]
+
+
+def _check_alone(boxes: np.ndarray, n_large: int) -> None:
+    """NotACharacter if there are more large pieces than a hand makes of one character, or tall ones side by side, as in a word.
+
+    boxes: (n, 4) first and last row, first and last column of each piece, the last ones exclusive.
+    """
+    if n_large > MOST_PIECES or not len(boxes):
+        raise NotACharacter(SEVERAL)
+    height, width = boxes[:, 1].max() - boxes[:, 0].min(), boxes[:, 3].max() - boxes[:, 2].min()
+    tall = boxes[boxes[:, 1] - boxes[:, 0] > height / 2]
+    tall = tall[np.argsort(tall[:, 2])]
+    in_a_row = len(tall) > 1 and width > 0.75 * height and (tall[1:, 2] >= tall[:-1, 3]).all()
+    if in_a_row:  # one in a thousand photographs of one character looks so
+        raise NotACharacter(SEVERAL)
