@@ -28,6 +28,19 @@ def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
 
 
+def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -> dict:
+    """What makes later answers honest, from validation images: probabilities (N, n_classes), actual (N,).
+
+    Returns `temperature` and `likelihoods`, the sorted probabilities of the right class at that temperature, or `kept` quantiles of
+    them, each the lower of its neighbours: from these lib.predict takes the threshold of any coverage.
+    """
+    temperature = fit_temperature(probabilities, actual)
+    likelihoods = np.sort(with_temperature(probabilities, temperature)[np.arange(len(actual)), actual])
+    if len(likelihoods) > kept:
+        likelihoods = np.quantile(likelihoods, np.arange(1, kept + 1) / (kept + 1), method="lower")
+    return {"temperature": temperature, "likelihoods": [float(f"{value:.6g}") for value in likelihoods]}
+
+
 def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> pd.DataFrame:
     """Images by how sure their answer is, in equal steps from 0 to 1: confidence (mean), accuracy, images; empty bins are left out."""
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == actual

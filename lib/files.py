@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 METRICS, MODEL, HISTORY, PREDICTIONS = "metrics.json", "model.safetensors", "history.csv", "predictions.npz"
 RATES, RESULTS, FINDINGS, CHECKPOINT = "learning_rates.json", "results.json", "findings", "checkpoint.pt"
 REPORT = "report/index.html"
+PRETRAINED = ROOT / "lib" / "pretrained" / MODEL  # the model that comes with the repository
 PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: the file into which a training writes how far it is
 LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # set where a person is watching the cell
 
@@ -85,6 +86,36 @@ def shown_path(path: str | Path) -> str:
 def complete_runs(outputs: Path) -> list[Path]:
     """Folders of the finished runs below a profile's folder, in the order of their names."""
     return sorted(path.parent for path in outputs.glob(f"*/{METRICS}"))
+
+
+def find_model(network: str, model: str, profile: str) -> Path:
+    """The model file that is meant: the one at the path `model`; a profile's trained `network`, its first seed, or its run of
+    that name; with neither, the one that comes with the repository.
+
+    Raises InputError if both are given, or if there is no such file, profile or run.
+    """
+    if network and model:
+        raise InputError("--network names a trained network and --model a file: give one of them.")
+    if not network:
+        path = Path(model).expanduser() if model else PRETRAINED
+        if not path.is_file():
+            raise InputError(f"There is no model file {path}; give the path of a {MODEL}.")
+        return path
+    trained = [folder for folder in complete_runs(outputs_folder(f"outputs/{profile}")) if (folder / MODEL).is_file()]
+    meant = [folder for folder in trained if folder.name == network or folder.name.startswith(f"{network}-")]
+    if not meant:
+        from lib.params import read_profile  # here, since that module needs this one
+
+        read_profile(profile)
+        known = ", ".join(sorted({folder.name.partition("-")[0] for folder in trained}))
+        raise InputError(f"Profile {profile} has no trained network '{network}', {f'only {known}' if known else 'nor any other'}; "
+                         f"train it with `invoke run-all --profile {profile}`.")
+    return min(meant, key=_seed) / MODEL
+
+
+def _seed(folder: Path) -> int:
+    digits = folder.name.rpartition("-seed")[2]
+    return int(digits) if digits.isdecimal() else 0
 
 
 def read_results(outputs: Path) -> list[dict]:

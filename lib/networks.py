@@ -144,8 +144,7 @@ class Preparation(nn.Module):
         self.register_buffer("std", torch.tensor(float(std)))
 
     def forward(self, images: Tensor) -> Tensor:
-        pixels = images.as_subclass(Tensor).float()  # fastai's own kind of tensor would slow down every layer
-        return ((pixels - self.mean) / self.std).unsqueeze(1)
+        return ((images.float() - self.mean) / self.std).unsqueeze(1)
 
 
 class PreparedNetwork(nn.Module):
@@ -160,7 +159,7 @@ class PreparedNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.preparation(images)  # (B, 1, 28, 28)
+        x = self.preparation(images.as_subclass(Tensor))  # (B, 1, 28, 28); fastai's own kind of tensor would slow down every layer
         with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
         return logits.float()         # (B, n_classes)
