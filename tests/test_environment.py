@@ -33,7 +33,12 @@ def test_lib_is_not_ignored_by_git():
     assert ignored.returncode != 0
 
 
-@pytest.mark.parametrize("module", ["lib.strokes", "lib.data", "lib.networks", "lib.params"])
+@pytest.mark.parametrize("module", ["lib.strokes", "lib.data", "lib.networks", "lib.params", "lib.predict"])
 def test_a_module_without_training_in_it_does_not_load_fastai(module):
     code = f"import sys, {module}; sys.exit('fastai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_prediction_does_not_load_pandas():
+    code = "import sys, lib.predict; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
