@@ -6,6 +6,8 @@ import sys
 
 from invoke import Exit, task
 
+from lib.menu import FilesTask
+
 PROFILE = {"profile": "a file of params/, without .yml", "set": "key=value, as often as needed"}
 
 RUNNING = {
@@ -91,11 +93,31 @@ def data(c, profile="strokes", set=None):
     commands.describe_data(profile, set)
 
 
+@task(klass=FilesTask, help={"files": "images of one character each", "network": "one that a profile trained, such as custom",
+                             "profile": "whose network", "model": "a model.safetensors", "coverage": "how often the set must hold the right answer",
+                             "json": "print JSON instead of a table"})
+@said_plainly
+def predict(c, files, network="", profile="strokes", model="", coverage="0.95", json=False):
+    """Say what characters images show: invoke predict FILE..."""
+    from lib import answers
+
+    answers.predict(files, network, profile, model, coverage, json)
+
+
 @task
 @said_plainly
 def lab(c):
     """Open the notebooks in JupyterLab."""
     c.run(f'"{sys.executable}" -m jupyter lab notebooks', pty=sys.platform != "win32")
+
+
+@task(help={"profile": PROFILE["profile"], "port": "of 127.0.0.1, where the page is served"})
+@said_plainly
+def demo(c, profile="strokes", port="8866"):
+    """Show the page to draw on, until Ctrl-C."""
+    from lib import commands
+
+    commands.demo(profile, port)
 
 
 @task(help={"real": "also the checks on real handwriting in ../shared/data"})
@@ -116,6 +138,16 @@ def bench(c, archive="", json=False):
     commands.bench(archive, json)
 
 
+@task(help={"network": "a trained network of the profile, such as custom", "model": "a model.safetensors instead",
+            "profile": PROFILE["profile"], "output": "the file to write, .onnx"})
+@said_plainly
+def export(c, network="", model="", profile="strokes", output=""):
+    """Write a trained network as ONNX."""
+    from lib import commands
+
+    commands.export(network, model, profile, output)
+
+
 @task
 @said_plainly
 def refresh(c):
@@ -123,6 +155,15 @@ def refresh(c):
     from lib import commands
 
     commands.refresh()
+
+
+@task
+@said_plainly
+def pretrain(c):
+    """Train the model that comes with the repository anew."""
+    from lib.pretrain import pretrain as train
+
+    train()
 
 
 @task(help={"profile": PROFILE["profile"]})

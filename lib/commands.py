@@ -14,10 +14,11 @@ from rich.text import Text
 
 from lib import comparison, pipeline, tables
 from lib.errors import InputError
-from lib.files import REPORT, RESULTS, ROOT, outputs_folder, read_json, run_name, shown_path
+from lib.files import REPORT, RESULTS, ROOT, find_model, outputs_folder, read_json, run_name, shown_path
 from lib.params import did_you_mean, load_profile, profile_names
 from lib.runner import THREADS, NotebookProcess, quiet_environment, run_step
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
 console = Console(highlight=False)
 
 
@@ -111,6 +112,33 @@ def report(profile: str, settings: list[str]) -> None:
     console.print(f"report, to open in a browser: {shown_path(page)}", soft_wrap=True)
 
 
+def export(network: str, model: str, profile: str, output: str) -> None:
+    """Writes a trained network as ONNX, checked, and says where it is and how far its probabilities are from torch's."""
+    from lib.export import N_CHECKED, check_libraries, default_output, export_model
+
+    check_libraries()
+    path = find_model(network, model, profile)
+    file = Path(output).expanduser() if output else default_output(path)
+    difference = export_model(path, file)
+    console.print(f"exported to {shown_path(file)}, {file.stat().st_size / 1e6:.1f} MB; on {N_CHECKED:,} images the same labels as torch, "
+                  f"probabilities at most {difference:.1g} apart", soft_wrap=True)
+
+
+def demo(profile: str, port: str) -> None:
+    """Serves the notebook to draw in as a page on this machine, until Ctrl-C; status 130 then."""
+    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
+        raise InputError(f"--port {port}: give a number from 1 to 65535.")
+    chosen = load_profile(profile)
+    from lib.demo import serve  # after the parameters: with it comes voila, which takes seconds
+
+    def say(address: str) -> None:
+        console.print(f"draw at {address} (Ctrl-C ends it)", soft_wrap=True)
+
+    serve(chosen, profile, int(port), say)
+    console.print("The page is no longer served.")
+    sys.exit(130)
+
+
 def write_readme(profile: str) -> None:
     """Draws the README's picture and writes its tables from a profile's results, which are kept beside it."""
     from lib import readme
@@ -187,12 +215,15 @@ def store(executed: Path, notebook: Path) -> None:
     import nbformat  # slow to import, and needed for this alone
 
     content = nbformat.read(executed, as_version=4)
-    content.metadata.pop("papermill", None)
+    for key in ("papermill", "widgets"):
+        content.metadata.pop(key, None)
     for cell in content.cells:
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(WIDGET, None)  # lives in the kernel alone; what it says without one is kept
     nbformat.write(content, notebook.with_suffix(".part"))
     os.replace(notebook.with_suffix(".part"), notebook)
 

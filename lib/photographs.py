@@ -6,8 +6,9 @@ Paper is a smooth surface, ink what stands out from it, the character what of th
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,10 @@ MOST_PIECES = 7  # large ones, of ink that do not touch; photographs of one char
 LARGE = 0.2  # of the largest piece's ink
 SEVERAL = "The image holds more than one character, or a text; give one with a single character."
 FRAME = 1.6  # side of the frame round a user's character, in sides of its ink: about that of NIST's fields
+SMOOTHED = 0.5  # pixels, sigma: nothing to a large image, but small ones have jagged strokes, and the generator's have not
+STEADY = 1e-6 * np.eye(6)  # lets a surface be fitted to a single row of pixels, too
+AT_ONCE = 64  # images in memory, where there are many
+RESULT = "for the network"  # the last step's name
 
 Picture = str | Path | Image.Image | np.ndarray
 
@@ -76,20 +81,21 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def convert_all(pictures: Iterable[Picture]) -> list[np.ndarray | InputError]:
-    """Each picture as `convert` gives it, or the InputError that says why not; read and converted on every core."""
-    def converted(picture: Picture) -> np.ndarray | InputError:
-        try:
-            return convert(picture)
-        except InputError as error:
-            return error
+    """Each picture as `convert` gives it, or the InputError that says why not; the next ones are read meanwhile."""
+    pictures, found = list(pictures), []
+    with ThreadPoolExecutor() as pool:  # for what Pillow does; more of it side by side would only wait for Python
+        for start in range(0, len(pictures), AT_ONCE):
+            read = pool.map(partial(_unless_refused, _read), pictures[start : start + AT_ONCE])
+            found += [_unless_refused(lambda grey: _steps(grey)[RESULT], grey) for grey in read]
+    return found
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # images side by side instead
+
+def _unless_refused(convert: Callable, picture: Picture | InputError) -> np.ndarray | InputError:
+    """What `convert` makes of a picture, or the error that it raises or that was raised before."""
     try:
-        with ThreadPoolExecutor(threads) as pool:
-            return list(pool.map(converted, pictures))
-    finally:
-        torch.set_num_threads(threads)
+        return picture if isinstance(picture, InputError) else convert(picture)
+    except InputError as error:
+        return error
 
 
 def convert(picture: Picture) -> np.ndarray:
@@ -97,7 +103,7 @@ def convert(picture: Picture) -> np.ndarray:
 
     picture: as for `steps`, and it raises the same errors.
     """
-    return steps(picture)["for the network"]
+    return steps(picture)[RESULT]
 
 
 def steps(picture: Picture) -> dict[str, np.ndarray]:
@@ -109,13 +115,20 @@ def steps(picture: Picture) -> dict[str, np.ndarray]:
     The pictures are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8 (28, 28).
     Raises InputError if it is not an image and NotACharacter if it shows none.
     """
-    grey = _grey(open_image(picture))
+    return _steps(_read(picture))
+
+
+def _read(picture: Picture) -> np.ndarray:
+    return _grey(open_image(picture))
+
+
+def _steps(grey: np.ndarray) -> dict[str, np.ndarray]:
     paper = _paper(grey)
     ink = _ink(grey - paper)
     own = _own_ink(ink)
     framed = _framed(own)
     small = to_emnist(torch.from_numpy(framed)[None])[0].numpy()
-    return {"in grey": grey, "its paper": paper, "its ink": ink, "the character": own, "framed": framed, "for the network": small}
+    return {"in grey": grey, "its paper": paper, "its ink": ink, "the character": own, "framed": framed, RESULT: small}
 
 
 def _ink(contrast: np.ndarray) -> np.ndarray:
@@ -131,12 +144,12 @@ def _ink(contrast: np.ndarray) -> np.ndarray:
 
 
 def _framed(ink: np.ndarray) -> np.ndarray:
-    """The ink in the middle of a square of paper, as in a field of NIST's forms."""
+    """The ink, its steps from pixel to pixel smoothed, in the middle of a square of paper, as in a field of NIST's forms."""
     rows, columns = (np.flatnonzero((ink > EDGE).any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     frame = round(FRAME * max(ink.shape)) + 2
     spare = [((frame - side) // 2, frame - side - (frame - side) // 2) for side in ink.shape]
-    return np.pad(ink, spare)
+    return ndimage.gaussian_filter(np.pad(ink, spare), SMOOTHED)
 
 
 def _grey(image: Image.Image | np.ndarray) -> np.ndarray:
@@ -171,9 +184,9 @@ def _paper(grey: np.ndarray) -> np.ndarray:
     some, values = terms[::step, ::step].reshape(-1, 6), grey[::step, ::step].ravel()
     importance = np.where(np.abs(some[:, 1:3]).max(1) > 0.9, 4.0, 1.0)
     weights = importance / (0.02 + np.abs(values - np.median(values)))
-    for _ in range(20):  # reweighted towards least absolute deviations, which ink cannot pull
+    for _ in range(10):  # reweighted towards least absolute deviations, which ink cannot pull
         weighted = some.T * weights  # (6, n)
-        surface = np.linalg.solve(weighted @ some + 1e-6 * np.eye(6), weighted @ values)
+        surface = np.linalg.solve(weighted @ some + STEADY, weighted @ values)
         weights = importance / (0.005 + np.abs(values - some @ surface))
     return terms @ surface
 

@@ -1,0 +1,31 @@
+"""What the menu needs beyond invoke: a task for any number of files."""
+
+import sys
+
+from invoke import Argument, Task
+
+
+class FilesTask(Task):
+    """A task whose parameter `files` is a list of every word behind its name that is no option: invoke predict a.png b.png.
+
+    invoke gives each word a parameter of its own, so the words of the command line are counted first.
+    """
+
+    def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
+        files, *options = sorted(super().get_arguments(ignore_unknown_help), key=lambda argument: argument.name != "files")
+        n_files = max(1, len(words_behind(self.name, sys.argv[1:], options)))
+        names = ["file"] + [f"file{number}" for number in range(2, n_files + 1)]
+        return [Argument(name=name, help=files.help if name == "file" else None, positional=True) for name in names] + options
+
+    def __call__(self, *args, **kwargs):
+        names = [name for name in kwargs if name.removeprefix("file").isdecimal() or name == "file"]
+        return super().__call__(*args, files=[kwargs.pop(name) for name in names], **kwargs)
+
+
+def words_behind(task: str, words: list[str], options: list[Argument]) -> list[str]:
+    """The words behind a task's name that are neither options nor the values of those that take one."""
+    if task not in words:
+        return []
+    taking = {f"--{name}" if len(name) > 1 else f"-{name}" for option in options if option.takes_value for name in option.names}
+    behind = words[words.index(task) + 1 :]
+    return [word for before, word in zip([task, *behind], behind) if not word.startswith("-") and before not in taking]

@@ -1,0 +1,55 @@
+"""The model that comes with the repository: its targets, its card, and that it can be made again."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lib.classes import BYCLASS
+from lib.params import DataParameters, TrainingParameters
+from lib.predict import Recogniser
+from lib.pretrain import CARD, CASES, LOOK_ALIKE, SharedCrossEntropy, harder, pretrain, share
+from lib.strokes import generate
+
+
+@pytest.mark.parametrize(("pair", "expected"), [("cC", CASES), ("zZ", LOOK_ALIKE), ("O0", LOOK_ALIKE), ("o0", LOOK_ALIKE), ("1l", LOOK_ALIKE)])
+def test_characters_that_many_write_alike_share_a_target(pair, expected):
+    assert share(*pair) == share(*pair[::-1]) == expected
+
+
+@pytest.mark.parametrize("pair", ["aA", "gG", "cc", "cO", "8B", "nN"])
+def test_others_do_not(pair):
+    assert share(*pair) == 0
+
+
+def test_targets_are_probabilities_with_the_right_class_first():
+    targets = SharedCrossEntropy(list(BYCLASS)).targets
+    assert torch.allclose(targets.sum(dim=1), torch.ones(62)) and (targets > 0).all()
+    assert (targets.argmax(dim=1) == torch.arange(62)).all() and (targets.diag() > 0.45).all()
+
+
+def test_a_class_without_a_twin_keeps_nearly_all_of_its_target():
+    targets = SharedCrossEntropy(list(BYCLASS)).targets
+    assert targets[BYCLASS.index("A"), BYCLASS.index("A")] > 0.96
+    assert targets[BYCLASS.index("c"), BYCLASS.index("C")] == pytest.approx(CASES, abs=0.01)
+
+
+def test_the_loss_is_least_at_the_targets():
+    loss, labels = SharedCrossEntropy(list("0Oox")), torch.tensor([0, 1, 2, 3])
+    at_targets = loss(loss.targets.log(), labels)
+    assert at_targets < loss(10 * torch.eye(4), labels) and at_targets < loss(torch.zeros(4, 4), labels)
+
+
+def test_harder_characters_differ_and_are_the_same_each_time():
+    images = generate(1)[0]
+    assert np.array_equal(harder(images), harder(images))
+    assert harder(images).shape == images.shape and (harder(images) != images).any(axis=(1, 2)).all()
+
+
+def test_a_small_model_is_made_with_its_card(data, tmp_path):
+    training = TrainingParameters(epochs=1, batch_size=64, learning_rate=0.01)
+    card = pretrain(tmp_path / "own" / "model.safetensors", DataParameters(per_class=20, test_per_class=2), training)
+    assert card == json.loads((tmp_path / "own" / CARD).read_text()) and card["n_test"] == 124
+    assert f"{card['accuracy']:.1%}" in (tmp_path / "own" / "README.md").read_text()
+    assert Recogniser.load(tmp_path / "own" / "model.safetensors").temperature == pytest.approx(card["temperature"], abs=1e-3)
