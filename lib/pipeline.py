@@ -20,6 +20,7 @@ from lib.params import PROFILES, Profile, did_you_mean, load_profile, where_from
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORE, FIND, TRAIN = "01-explore-data", "02-find-learning-rate", "03-train"
 ANALYSE = ["08-better", "07-transfer-learning", "04-compare", "06-why-the-gap", "05-confusions"]  # the longest first: two at a time then end together
+INTERACTIVE = "09-try-it"  # waits for a person, and is no part of a plan
 DEFAULTS = "small"  # the profile that is what the notebooks do by default
 
 
@@ -184,6 +185,8 @@ def notebook_named(name: str) -> str:
     known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     for stem in known:
         if name in (stem, stem[:2], stem.lstrip("0")[:1], f"{stem}.ipynb"):
+            if stem == INTERACTIVE:
+                raise InputError(f"{stem} waits for someone who draws: `invoke demo` shows it as a page, and `invoke lab` opens it.")
             return stem
     raise InputError(f"There is no notebook '{name}'{did_you_mean(name, known)}")
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 COLORS = {"lenet": "#4477aa", "custom": "#ee6677", "resnet": "#228833"}  # Paul Tol's bright scheme: safe for colour-blind eyes
 SPARE_COLORS = ["#aa3377", "#66ccee", "#ccbb44", "#bbbbbb"]
+LIGHT = ("in grey", "its paper")  # steps of the preparation that show light, not ink
 
 
 def set_style() -> None:
@@ -127,3 +128,15 @@ def overview(dataset: str, images: np.ndarray, labels: np.ndarray, predicted: np
     for i, (actual, answer) in enumerate(pairs):
         right.text(-6, 30 * i + 14, f"{actual} → {answer}", ha="right", va="center", family="monospace")
     return figure
+
+
+def show_steps(steps: dict[str, np.ndarray]) -> None:
+    """How an image becomes what a network gets, as `lib.photographs.steps` gives it: each step's picture below its name."""
+    figure, axes = plt.subplots(1, len(steps), figsize=(1.75 * len(steps), 2.1))
+    for ax, (name, picture) in zip(axes, steps.items(), strict=True):
+        of_light = name in LIGHT  # these show light, the others ink
+        ax.imshow(picture, cmap="gray" if of_light else "gray_r", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1, interpolation="nearest")
+        ax.set_title(name, fontsize=8)
+        ax.set(xticks=[], yticks=[])
+        sns.despine(ax=ax, left=False, right=False, top=False, bottom=False)
+    plt.show()

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import plans
 import pytest
 
@@ -19,3 +22,17 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
     monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium; where CI is set, a missing one is a failure, and elsewhere a skip."""
+    from playwright.sync_api import sync_playwright  # here: few modules need it
+
+    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    if not found:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)("There is no Chromium to open pages in.")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()

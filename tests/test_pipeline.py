@@ -185,7 +185,9 @@ def invoke(*arguments):
 
 @pytest.mark.parametrize("command", [["run-all", "--set", "epoch=3"], ["run", "99"], ["run-all", "--profile", "stroke"],
                                      ["run-all", "--jobs", "0"], ["run-all", "--jobs", "two"], ["status", "--set", "epoch=3"],
-                                     ["compare-runs", "small", "nowhere"], ["clean", "--profile", "smal"]])
+                                     ["compare-runs", "small", "nowhere"], ["clean", "--profile", "smal"],
+                                     ["export", "--network", "custom", "--profile", "smal"], ["export", "--model", "nowhere.safetensors"],
+                                     ["export", "--output", "network.pt"]])
 def test_a_mistake_costs_one_sentence_and_status_2(command):
     done = invoke(*command)
     assert done.returncode == 2
@@ -194,7 +196,8 @@ def test_a_mistake_costs_one_sentence_and_status_2(command):
 
 def test_the_menu_explains_every_task():
     listed = dict(line.split(maxsplit=1) for line in invoke("--list").stdout.splitlines() if line.startswith("  "))
-    assert set(listed) == {"run-all", "run", "status", "compare-runs", "lab", "data", "test", "refresh", "clean", "readme", "report", "bench"}
+    assert set(listed) == {"run-all", "run", "status", "compare-runs", "lab", "data", "test", "refresh", "clean", "readme", "report", "bench",
+                           "export", "predict", "demo", "pretrain"}
     assert all(explanation.endswith(".") for explanation in listed.values())
 
 

@@ -1,14 +1,11 @@
 import json
-import os
 import re
-import shutil
 from dataclasses import replace
 
 import nbformat
 import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from playwright.sync_api import sync_playwright
 
 from lib import files
 from lib.data import load_data
@@ -84,17 +81,6 @@ def outputs(tmp_path_factory):
 @pytest.fixture
 def material(outputs):
     return reading.read_material("small", load_profile("small", SMALL), outputs)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
-    if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("There is no Chromium to open the report in.")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture
