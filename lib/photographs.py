@@ -110,7 +110,7 @@ def steps(picture: Picture) -> dict[str, np.ndarray]:
     """How `convert` comes to its result: each step's name and picture, in their order.
 
     picture: a file, a PIL image of any mode (its EXIF orientation is obeyed, transparency lies on white), or an array (H, W),
-    (H, W, 3) or (H, W, 4) of uint8; 10 to 10,000 pixels a side. Ink may be dark on light or light on dark: what most of
+    (H, W, 3) or (H, W, 4) of uint8, or of floats from 0 to 1; 10 to 10,000 pixels a side. Ink may be dark on light or light on dark: what most of
     the image and its rim show is paper. Light may fall on the paper unevenly.
     The pictures are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8 (28, 28).
     Raises InputError if it is not an image and NotACharacter if it shows none.
@@ -168,9 +168,11 @@ def _grey(image: Image.Image | np.ndarray) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
+    if isinstance(array, np.ndarray) and (array.dtype == bool or array.dtype.kind == "f" and array.size and 0 <= array.min() <= array.max() <= 1):
+        array = np.uint8(np.round(255 * array))
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)):
         what = f"An array of {array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"A {type(array).__name__}"
-        raise InputError(f"{what} is not an image; give a file, a PIL image, or uint8 (H, W), (H, W, 3 or 4).")
+        raise InputError(f"{what} is not an image; give a file, a PIL image, or an array (H, W), (H, W, 3 or 4) of uint8, or of 0 to 1.")
     check_size(array.shape[1::-1])
     return Image.fromarray(array)
 

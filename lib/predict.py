@@ -51,7 +51,7 @@ class Recogniser:
         return cls(model, class_names, read_calibration(path), coverage)
 
     def predict(self, image: Picture) -> Prediction:
-        """What an image shows: a file, a PIL image, or an array of uint8 (H, W), (H, W, 3) or (H, W, 4).
+        """What an image shows: a file, a PIL image, or an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or of 0 to 1.
 
         Raises InputError if it is not an image or cannot be read.
         """

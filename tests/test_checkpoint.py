@@ -213,7 +213,8 @@ def test_the_finder_and_predictions_leave_checkpoints_alone(data, tmp_path):
 
 def test_saving_a_run_removes_its_checkpoint(data, tmp_path):
     learner = trained(data, tmp_path / CHECKPOINT)
-    save_run(tmp_path, learner.model, {"network": "custom"}, history(learner), {"test": (data.test_labels, np.zeros((20, 10)))}, data.class_names)
+    predictions = dict.fromkeys(("valid", "test"), (data.test_labels, np.full((20, 10), 0.1)))
+    save_run(tmp_path, learner.model, {"network": "custom"}, history(learner), predictions, data.class_names)
     assert not (tmp_path / CHECKPOINT).exists() and (tmp_path / METRICS).exists()
 
 

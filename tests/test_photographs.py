@@ -99,6 +99,7 @@ def test_noisy_paper_alone_is_refused():
         convert(noise)
 
 
-def test_what_is_not_an_image_is_refused():
+@pytest.mark.parametrize("odd", [np.zeros((4, 28, 28)), np.full((28, 28), 7.5), np.full((28, 28), np.nan), np.zeros((28, 28), np.int64), None, 7])
+def test_what_is_not_an_image_is_refused(odd):
     with pytest.raises(InputError, match="not an image"):
-        convert(np.zeros((4, 28, 28)))
+        convert(odd)

@@ -79,6 +79,7 @@ def variants(sample):
     yield "24 pixels", sample.resize((24, 24), Image.Resampling.LANCZOS)
     yield "3,000 pixels", sample.resize((3000, 3000), Image.Resampling.BICUBIC)
     yield "sixteen bits", Image.fromarray(grey.astype(np.uint16) * 257)
+    yield "floats", grey / 255
     yield "palette", sample.convert("P")
     yield "CMYK", Image.fromarray(colour).convert("CMYK")
 
