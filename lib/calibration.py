@@ -1,8 +1,8 @@
 """Are probabilities honest? Temperature scaling, calibration error, and sets of answers that hold the right one as often as promised."""
 
+from collections.abc import Sequence
+
 import numpy as np
-import pandas as pd
-from scipy.optimize import minimize_scalar
 
 SMALLEST = 1e-12  # a probability of 0 has no logarithm
 
@@ -19,6 +19,8 @@ def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
 
     Source: Guo, Pleiss, Sun and Weinberger (2017), https://arxiv.org/abs/1706.04599
     """
+    from scipy.optimize import minimize_scalar  # here, as pandas below: whoever only predicts need not wait for them
+
     rows = np.arange(len(actual))
 
     def loss(log_temperature: float) -> float:
@@ -32,7 +34,7 @@ def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -
     """What makes later answers honest, from validation images: probabilities (N, n_classes), actual (N,).
 
     Returns `temperature` and `likelihoods`, the sorted probabilities of the right class at that temperature, or `kept` quantiles of
-    them, each the lower of its neighbours: from these lib.predict takes the threshold of any coverage.
+    them, each the lower of its neighbours: from these `threshold` takes that of any coverage.
     """
     temperature = fit_temperature(probabilities, actual)
     likelihoods = np.sort(with_temperature(probabilities, temperature)[np.arange(len(actual)), actual])
@@ -41,8 +43,10 @@ def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -
     return {"temperature": temperature, "likelihoods": [float(f"{value:.6g}") for value in likelihoods]}
 
 
-def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> pd.DataFrame:
+def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> "pd.DataFrame":
     """Images by how sure their answer is, in equal steps from 0 to 1: confidence (mean), accuracy, images; empty bins are left out."""
+    import pandas as pd
+
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == actual
     table = pd.DataFrame({"confidence": confidence, "accuracy": right, "images": 1})
     steps = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -58,6 +62,15 @@ def calibration_error(probabilities: np.ndarray, actual: np.ndarray, bins: int =
     return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["images"]))
 
 
+def threshold(likelihoods: Sequence[float], coverage: float) -> float:
+    """The smallest probability with which a class belongs to a prediction set, by split conformal prediction.
+
+    likelihoods: sorted probabilities of the right class on validation images. With too few of them for the coverage, 0.
+    """
+    outside = int(np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9))  # how many may lie below the threshold, plus one
+    return likelihoods[outside - 1] if outside else 0.0
+
+
 def set_thresholds(probabilities: np.ndarray, actual: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> np.ndarray:
     """The smallest probability with which a class belongs to a prediction set, one per class (n_classes,).
 
@@ -69,9 +82,7 @@ def set_thresholds(probabilities: np.ndarray, actual: np.ndarray, coverage: floa
     groups = np.zeros(probabilities.shape[1], int) if groups is None else groups
     likelihood, thresholds = probabilities[np.arange(len(actual)), actual], np.zeros(probabilities.shape[1], probabilities.dtype)
     for group in np.unique(groups):
-        own = np.sort(likelihood[groups[actual] == group])
-        outside = int(np.floor((1 - coverage) * (len(own) + 1) + 1e-9))  # how many may lie below the threshold, plus one
-        thresholds[groups == group] = own[outside - 1] if outside else 0
+        thresholds[groups == group] = threshold(np.sort(likelihood[groups[actual] == group]), coverage)
     return thresholds
 
 

@@ -32,33 +32,36 @@ RESULT = "for the network"  # the last step's name
 
 Picture = str | Path | Image.Image | np.ndarray
 
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # sizes are checked here, before anything is decoded
+
 
 class NotACharacter(InputError):
     """The image is one, and shows no character."""
 
 
-def open_image(picture: Picture) -> Image.Image | np.ndarray:
-    """The picture itself, read if it is a path; InputError if it is no image, damaged, or not of 10 to 10,000 pixels."""
+def _read(picture: Picture) -> np.ndarray:
+    """A picture as `_grey` gives it, whatever it comes as; InputError if it is no image, damaged, or not of 10 to 10,000 pixels."""
     try:
-        if isinstance(picture, (str, Path)):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked here, before it is read
-                image = Image.open(picture)
-            with image:
-                check_size(image.size)
-                image.draft(None, (LARGEST, LARGEST))  # a large JPEG can be read smaller, and many times faster
-                image.load()
-                return image
-        if isinstance(picture, Image.Image):
-            check_size(picture.size)
-            picture.load()
-        return picture
+        return _grey(_opened(picture))
     except InputError:
         raise
     except FileNotFoundError:
         raise InputError(f"{_named(picture)} is not there; check its name.") from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError) as error:
         raise InputError(f"{_named(picture)} cannot be read as an image ({_reason(error)}); give another file.") from None
+
+
+def _opened(picture: Picture) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        check_size(picture.size)
+        return picture
+    if not isinstance(picture, (str, Path)):
+        return _from_array(picture)
+    with Image.open(picture) as image:
+        check_size(image.size)
+        image.draft(None, (LARGEST, LARGEST))  # a large JPEG can be read smaller, and many times faster
+        image.load()
+        return image
 
 
 def _reason(error: Exception) -> str:
@@ -110,16 +113,12 @@ def steps(picture: Picture) -> dict[str, np.ndarray]:
     """How `convert` comes to its result: each step's name and picture, in their order.
 
     picture: a file, a PIL image of any mode (its EXIF orientation is obeyed, transparency lies on white), or an array (H, W),
-    (H, W, 3) or (H, W, 4) of uint8, or of floats from 0 to 1; 10 to 10,000 pixels a side. Ink may be dark on light or light on dark: what most of
-    the image and its rim show is paper. Light may fall on the paper unevenly.
+    (H, W, 3) or (H, W, 4) of uint8, or of floats from 0 to 1; 10 to 10,000 pixels a side. Ink may be dark on light or light
+    on dark: what most of the image and its rim show is paper. Light may fall on the paper unevenly.
     The pictures are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8 (28, 28).
     Raises InputError if it is not an image and NotACharacter if it shows none.
     """
     return _steps(_read(picture))
-
-
-def _read(picture: Picture) -> np.ndarray:
-    return _grey(open_image(picture))
 
 
 def _steps(grey: np.ndarray) -> dict[str, np.ndarray]:
@@ -152,10 +151,8 @@ def _framed(ink: np.ndarray) -> np.ndarray:
     return ndimage.gaussian_filter(np.pad(ink, spare), SMOOTHED)
 
 
-def _grey(image: Image.Image | np.ndarray) -> np.ndarray:
+def _grey(image: Image.Image) -> np.ndarray:
     """(H, W) float32, 0 black to 1 white, at most 768 pixels a side, upright, transparency on white."""
-    if not isinstance(image, Image.Image):
-        image = _from_array(image)
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # 16 and 32 bit: conversion to L would clip
         deep = np.nan_to_num(np.asarray(image, dtype=np.float32))
@@ -239,6 +236,5 @@ def _check_alone(boxes: np.ndarray, n_large: int) -> None:
     height, width = boxes[:, 1].max() - boxes[:, 0].min(), boxes[:, 3].max() - boxes[:, 2].min()
     tall = boxes[boxes[:, 1] - boxes[:, 0] > height / 2]
     tall = tall[np.argsort(tall[:, 2])]
-    in_a_row = len(tall) > 1 and width > 0.75 * height and (tall[1:, 2] >= tall[:-1, 3]).all()
-    if in_a_row:  # one in a thousand photographs of one character looks so
+    if len(tall) > 1 and width > 0.75 * height and (tall[1:, 2] >= tall[:-1, 3]).all():  # one in a thousand single characters looks so
         raise NotACharacter(SEVERAL)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib.calibration import threshold
 from lib.errors import InputError
 from lib.files import PRETRAINED
 from lib.photographs import NotACharacter, Picture, convert_all
@@ -83,12 +84,3 @@ class Recogniser:
         ranked = [(self.class_names[label], float(probabilities[label])) for label in order]
         chosen = [name for name, probability in ranked if probability >= self.threshold]
         return Prediction(*ranked[0], ranked, chosen or [ranked[0][0]], image)
-
-
-def threshold(likelihoods: list[float], coverage: float) -> float:
-    """The smallest probability with which a class belongs to a prediction set (split conformal prediction, see lib.calibration).
-
-    likelihoods: sorted probabilities of the right class on validation images. With too few of them for the coverage, 0.
-    """
-    outside = int(np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9))
-    return likelihoods[outside - 1] if outside else 0.0

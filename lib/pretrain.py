@@ -16,6 +16,7 @@ from lib.files import PRETRAINED, write_json
 from lib.measuring import predict_probabilities
 from lib.networks import count_parameters
 from lib.params import DataParameters, TrainingParameters
+from lib.report.writing import write_whole
 from lib.runs import device_name, save_model, versions
 from lib.training import fit, make_learner
 
@@ -48,7 +49,7 @@ def pretrain(path: Path = PRETRAINED, data: DataParameters = DATA, training: Tra
         "seconds": round(seconds), "device_name": device_name(learner.dls.device), "checksum": characters.checksum, **versions(),
     }
     write_json(path.with_name(CARD), card)
-    path.with_name("README.md").write_text(as_page(card), encoding="utf-8")
+    write_whole(path.with_name("README.md"), as_page(card))
     return card
 
 

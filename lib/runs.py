@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
+from lib.calibration import calibrate
 from lib.errors import InputError
 from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, write_json
 from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
@@ -135,8 +136,6 @@ def save_run(folder: Path, model: PreparedNetwork, metrics: dict, history: "pd.D
 
     predictions: for "valid" and for "test", the actual labels (N,) and the probabilities (N, n_classes).
     """
-    from lib.calibration import calibrate  # here for the same reason as pandas below
-
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METRICS).unlink(missing_ok=True)
     actual, probabilities = predictions["valid"]

@@ -103,3 +103,8 @@ def test_noisy_paper_alone_is_refused():
 def test_what_is_not_an_image_is_refused(odd):
     with pytest.raises(InputError, match="not an image"):
         convert(odd)
+
+
+def test_a_kind_of_colour_that_cannot_be_turned_to_grey_is_refused():
+    with pytest.raises(InputError, match="cannot be read as an image"):
+        convert(Image.new("La", (50, 50)))

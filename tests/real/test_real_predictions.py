@@ -53,8 +53,8 @@ def test_photographs_that_nobody_tuned_it_on(recogniser):
 def test_the_archive_s_photographed_characters(recogniser, data):
     split = emnist.load("byclass", REAL / "emnist-layout.zip")
     answers = recogniser.predict_all(np.array(image) for image in split.test_images)
-    tell("the same, as the archive holds them", accuracies(answers, [BYCLASS[label] for label in split.test_labels]))
-    assert not any(answer.reason for answer in answers if answer.reason and "no ink" in answer.reason)
+    found = tell("the same, as the archive holds them", accuracies(answers, [BYCLASS[label] for label in split.test_labels]))
+    assert found["62-way"] >= 0.72 and found["case folded"] >= 0.88 and found["top 3"] >= 0.94
 
 
 def test_capitals_of_nist(recogniser):
