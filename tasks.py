@@ -6,7 +6,7 @@ import sys
 
 from invoke import Exit, task
 
-from lib.menu import FilesTask
+from lib.menu.terminal import FilesTask
 
 PROFILE = {"profile": "a file of params/, without .yml", "set": "key=value, as often as needed"}
 
@@ -43,7 +43,7 @@ def said_plainly(body):
 @said_plainly
 def run_all(c, profile="strokes", set=None, jobs="", scheduler="", force=False):
     """Run what has changed of a profile."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.run_all(profile, set, jobs, scheduler, force)
 
@@ -52,7 +52,7 @@ def run_all(c, profile="strokes", set=None, jobs="", scheduler="", force=False):
 @said_plainly
 def run(c, notebook, profile="strokes", set=None, jobs="", scheduler="", force=False):
     """Run one notebook: invoke run 03."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.run_all(profile, set, jobs, scheduler, force, notebook)
 
@@ -61,7 +61,7 @@ def run(c, notebook, profile="strokes", set=None, jobs="", scheduler="", force=F
 @said_plainly
 def status(c, profile="strokes", set=None):
     """Show what is fresh, what is not, and why."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.status(profile, set)
 
@@ -70,7 +70,7 @@ def status(c, profile="strokes", set=None):
 @said_plainly
 def compare_runs(c, first, second):
     """Show what differs between two runs or profiles."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.compare_runs(first, second)
 
@@ -79,7 +79,7 @@ def compare_runs(c, first, second):
 @said_plainly
 def report(c, profile="strokes", set=None):
     """Write a profile's results as a page to read."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.report(profile, set)
 
@@ -88,7 +88,7 @@ def report(c, profile="strokes", set=None):
 @said_plainly
 def data(c, profile="strokes", set=None):
     """Generate or download the characters, and check them."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.describe_data(profile, set)
 
@@ -99,7 +99,7 @@ def data(c, profile="strokes", set=None):
 @said_plainly
 def predict(c, files, network="", profile="strokes", model="", coverage="0.95", json=False):
     """Say what characters images show: invoke predict FILE..."""
-    from lib import answers
+    from lib.menu import answers
 
     answers.predict(files, network, profile, model, coverage, json)
 
@@ -115,7 +115,7 @@ def lab(c):
 @said_plainly
 def demo(c, profile="strokes", port="8866"):
     """Show the page to draw on, until Ctrl-C."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.demo(profile, port)
 
@@ -124,7 +124,7 @@ def demo(c, profile="strokes", port="8866"):
 @said_plainly
 def test(c, real=False):
     """Run the tests and check the stored notebooks."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.test(real)
 
@@ -133,7 +133,7 @@ def test(c, real=False):
 @said_plainly
 def bench(c, archive="", json=False):
     """Measure speeds against the usual libraries (15 minutes)."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.bench(archive, json)
 
@@ -143,7 +143,7 @@ def bench(c, archive="", json=False):
 @said_plainly
 def export(c, network="", model="", profile="strokes", output=""):
     """Write a trained network as ONNX."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.export(network, model, profile, output)
 
@@ -152,7 +152,7 @@ def export(c, network="", model="", profile="strokes", output=""):
 @said_plainly
 def refresh(c):
     """Run and store the notebooks anew."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.refresh()
 
@@ -161,7 +161,7 @@ def refresh(c):
 @said_plainly
 def pretrain(c):
     """Train the model that comes with the repository anew."""
-    from lib.pretrain import pretrain as train
+    from lib.reading.shipped import pretrain as train
 
     train()
 
@@ -170,7 +170,7 @@ def pretrain(c):
 @said_plainly
 def readme(c, profile="strokes"):
     """Write the README's numbers and picture."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.write_readme(profile)
 
@@ -179,6 +179,6 @@ def readme(c, profile="strokes"):
 @said_plainly
 def clean(c, profile="", data=False):
     """Delete results (and, with --data, cached data)."""
-    from lib import commands
+    from lib.menu import commands
 
     commands.clean(profile, data)

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 METRICS, MODEL, HISTORY, PREDICTIONS = "metrics.json", "model.safetensors", "history.csv", "predictions.npz"
 RATES, RESULTS, FINDINGS, CHECKPOINT = "learning_rates.json", "results.json", "findings", "checkpoint.pt"
 REPORT = "report/index.html"
-PRETRAINED = ROOT / "lib" / "pretrained" / MODEL  # the model that comes with the repository
+PRETRAINED = ROOT / "lib" / "reading" / "pretrained" / MODEL  # the model that comes with the repository
 PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: the file into which a training writes how far it is
 LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # set where a person is watching the cell
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 
-from lib.calibration import calibrate
+from lib.analysis.calibration import calibrate
 from lib.errors import InputError
 from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, write_json
 from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
@@ -73,7 +73,7 @@ def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
 
 
 def read_calibration(path: Path) -> dict:
-    """A model file's calibration, as lib.calibration.calibrate gives it; InputError if the file is none of ours."""
+    """A model file's calibration, as lib.analysis.calibration.calibrate gives it; InputError if the file is none of ours."""
     return read_about(path)["calibration"]
 
 

@@ -7,9 +7,9 @@ import zipfile
 
 import numpy as np
 
-from lib import strokes
-from lib.classes import class_names
-from lib.emnist import split_labels
+from lib.data import strokes
+from lib.data.classes import class_names
+from lib.data.emnist import split_labels
 
 
 @functools.cache

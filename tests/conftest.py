@@ -4,7 +4,7 @@ import shutil
 import plans
 import pytest
 
-from lib import pipeline
+from lib.running import plan as pipeline
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.classes import BYCLASS
-from lib.strokes import generate
+from lib.data.classes import BYCLASS
+from lib.data.strokes import generate
 
 SAMPLES = Path(__file__).parent / "samples"
 NAMES = "38Uae"

@@ -12,7 +12,7 @@ import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from lib import pipeline
+from lib.running import plan as pipeline
 from lib.files import ROOT
 
 ANALYSE = ["04-compare", "05-confusions"]  # two are enough, and quicker

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.augment import RandomDistortion, RandomErasing
+from lib.training.augment import RandomDistortion, RandomErasing
 from lib.data import load_data
-from lib.loaders import TensorImageBW
+from lib.training.batches import TensorImageBW
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,10 @@
 import pytest
 
 from archives import write_archive as write_small_archive
-from lib import bench, commands, tables
-from lib.bench.clock import in_turn, spread
-from lib.bench.rivals import write_archive
+from lib import bench
+from lib.menu import commands, tables
+from bench.clock import in_turn, spread
+from bench.rivals import write_archive
 from lib.data import load_data
 from lib.errors import InputError
 

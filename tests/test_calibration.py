@@ -3,7 +3,7 @@ import pytest
 from mapie.classification import SplitConformalClassifier
 from sklearn.linear_model import LogisticRegression
 
-from lib.calibration import (
+from lib.analysis.calibration import (
     calibration_error, fit_temperature, prediction_sets, reliability, set_thresholds, with_prior, with_temperature,
 )
 

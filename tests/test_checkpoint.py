@@ -12,19 +12,19 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 
-from lib.checkpoint import load_whole, random_states
+from lib.training.checkpoint import load_whole, random_states
 from lib.data import load_data
 from lib.errors import InputError
 from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, read_json
-from lib.measuring import history, measure_run, predict_parts
+from lib.training.evaluate import history, measure_run, predict_parts
 from lib.params import TrainingParameters
 from lib.runs import save_run
-from lib.training import fit, make_learner
+from lib.training.learner import fit, make_learner
 
 RATE, KILLS = 5e-3, 12
 LONG = TrainingParameters(epochs=48, average=0.9, augment=1.0, precision="float32")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pytest", "lib.training", "lib.measuring", "lib.together"])  # imported once, not at each start
+PROCESSES.set_forkserver_preload(["pytest", "lib.training.learner", "lib.training.evaluate", "lib.training.together"])  # imported once, not at each start
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from lib import commands, comparison
+from lib.menu import commands, comparison
 from lib.errors import InputError
 
 

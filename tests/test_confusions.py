@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from lib.classes import BYCLASS, BYMERGE, class_names, fold_case, fold_look_alikes
-from lib.confusions import (
+from lib.data.classes import BYCLASS, BYMERGE, class_names, fold_case, fold_look_alikes
+from lib.analysis.confusions import (
     count_confusions, error_budget, errors_only, found_groups, look_alike_pairs, merged_accuracy, row_normalised, shared_mistakes,
     suspicious_labels, top_pairs,
 )

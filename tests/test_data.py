@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from archives import write_archive
-from lib import cache, emnist, strokes
-from lib.cache import cached_arrays, save_blocks
-from lib.data import CharacterData, capped, load_data, stratified
+from lib.data import cache, emnist, strokes
+from lib.data.cache import cached_arrays, save_blocks
+from lib.data.load import CharacterData, capped, load_data, stratified
 from lib.errors import InputError
 from lib.files import ROOT
 from lib.params import DataParameters
@@ -137,7 +137,7 @@ def test_the_second_call_generates_nothing(quick):
 def test_a_changed_generator_makes_new_characters(quick, tmp_path, monkeypatch):
     load_data(per_class=10)
     shutil.copytree(ROOT / "lib", tmp_path / "lib")
-    (tmp_path / "lib" / "strokes.py").write_text("# another generator")
+    (tmp_path / "lib" / "data" / "strokes.py").write_text("# another generator")
     monkeypatch.setattr("lib.data.ROOT", tmp_path)
     load_data(per_class=10)
     assert quick == ["train", "test"] * 2
@@ -234,7 +234,7 @@ def test_a_data_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypa
 
 def test_processes_that_ask_at_once_build_once(tmp_path):
     code = (
-        "import time, numpy as np; from lib.cache import cached_arrays\n"
+        "import time, numpy as np; from lib.data.cache import cached_arrays\n"
         "def build(folder):\n"
         f"    open({str(tmp_path / 'builds')!r}, 'a').write('x'); time.sleep(0.5)\n"
         "    np.save(folder / 'ones.npy', np.ones(3))\n"
@@ -253,4 +253,4 @@ def test_blocks_join_to_one_array(tmp_path):
 
 def test_the_data_folder_lies_beside_lib(monkeypatch):
     monkeypatch.delenv("HANDWRITING_DATA")
-    assert cache.data_folder().name == "data" and (cache.data_folder().parent / "lib" / "cache.py").is_file()
+    assert cache.data_folder().name == "data" and (cache.data_folder().parent / "lib" / "data" / "cache.py").is_file()

@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from lib import display
-from lib.display import LiveDisplay, PlainDisplay, Row, cells, clock, total
-from lib.pipeline import Outcome, Step
+from lib.running import progress as display
+from lib.running.progress import LiveDisplay, PlainDisplay, Row, cells, clock, total
+from lib.running.plan import Outcome, Step
 
 FIRST, SECOND = (Step(f"03-train {network}-one_cycle-seed0", "notebooks/03-train.ipynb", "outputs/none", {}) for network in ("lenet", "custom"))
 HALF_WAY = {"step": FIRST.name, "epoch": 2, "epochs": 4, "batch": 5, "batches": 10, "loss": 1.25, "accuracy": 0.5, "memory": 2e9}

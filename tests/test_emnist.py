@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from archives import characters, idx, mapping, write_archive
-from lib import cache, emnist
-from lib.classes import BYCLASS, NAMES, class_names, split_labels
+from lib.data import cache, emnist
+from lib.data.classes import BYCLASS, NAMES, class_names, split_labels
 from lib.errors import InputError
 
 

@@ -11,8 +11,8 @@ import plans
 import psutil
 import pytest
 
-from lib import freshness, pipeline
-from lib.engine import jobs_at_once, run_steps, visible_cards
+from lib.running import plan as pipeline, staleness as freshness
+from lib.running.cluster import jobs_at_once, run_steps, visible_cards
 from lib.errors import InputError
 from lib.files import ROOT
 from lib.params import load_profile
@@ -48,10 +48,10 @@ def test_a_notebook_computes_with_its_share_of_the_threads(folder):
 
 
 def test_as_many_notebooks_run_at_once_as_the_cores_or_cards_allow(monkeypatch):
-    monkeypatch.setattr("lib.engine.n_cores", lambda: 8)
-    monkeypatch.setattr("lib.engine.visible_cards", lambda: [])
+    monkeypatch.setattr("lib.running.cluster.n_cores", lambda: 8)
+    monkeypatch.setattr("lib.running.cluster.visible_cards", lambda: [])
     assert jobs_at_once(0, threads=2, steps=10) == 4 and jobs_at_once(0, threads=2, steps=3) == 3 and jobs_at_once(7, 2, 10) == 7
-    monkeypatch.setattr("lib.engine.visible_cards", lambda: ["0", "1"])
+    monkeypatch.setattr("lib.running.cluster.visible_cards", lambda: ["0", "1"])
     assert jobs_at_once(0, threads=2, steps=10) == 2
 
 

@@ -6,12 +6,16 @@ import pytest
 import torch
 from rich.console import Console
 
-from lib import commands, export, files
+from lib import files
+
+from lib.menu import commands
+
+from lib.reading import onnx_file as export
 from lib.errors import InputError
 from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
-from lib.predict import Recogniser
+from lib.reading.recogniser import Recogniser
 from lib.runs import save_model
-from lib.strokes import generate
+from lib.data.strokes import generate
 
 IMAGES = generate(per_class=17, part="test")[0][:1000]
 
@@ -99,7 +103,7 @@ def fail(*_):
 @pytest.mark.parametrize("break_it", [
     lambda patch: patch.setattr(export.WithProbabilities, "forward", fail),
     lambda patch: patch.setattr(export.WithProbabilities, "forward", lambda self, images: self.network(self.preparation(images)).softmax(dim=1)),
-    lambda patch: patch.setattr("lib.export.os.replace", fail),
+    lambda patch: patch.setattr("lib.reading.onnx_file.os.replace", fail),
 ])
 def test_a_failed_export_leaves_an_older_file_as_it_was(tmp_path, monkeypatch, break_it):
     path = made(tmp_path)

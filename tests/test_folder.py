@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import folder
+from lib.data import folder
 from lib.errors import InputError
 
 
@@ -94,7 +94,7 @@ def test_hidden_files_are_passed_over(own):
 
 def test_the_second_load_converts_nothing(own, monkeypatch):
     folder.load(own)
-    monkeypatch.setattr("lib.photographs.convert", None)
+    monkeypatch.setattr("lib.reading.cleanup.convert", None)
     assert len(folder.load(own)[0]["images"]) == 6
 
 

@@ -9,11 +9,11 @@ import time
 import plans
 import pytest
 
-from lib import freshness, pipeline
+from lib.running import plan as pipeline, staleness as freshness
 from lib.files import CHECKPOINT, ROOT, outputs_folder
-from lib.freshness import digest_of_code, modules, read_record, reasons
+from lib.running.staleness import digest_of_code, modules, read_record, reasons
 from lib.params import Profile, load_profile
-from lib.runner import NotebookProcess, run_step
+from lib.running.notebook import NotebookProcess, run_step
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_modules_that_run_notebooks_exist():
 
 
 def test_checking_imports_neither_torch_nor_papermill():
-    code = ("import sys, lib.commands, lib.data; from lib.params import load_profile; load_profile('strokes')\n"
+    code = ("import sys, lib.menu.commands, lib.data; from lib.params import load_profile; load_profile('strokes')\n"
             "print([name for name in ('torch', 'papermill', 'distributed', 'scipy', 'matplotlib', 'fastai') if name in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.images import to_emnist
+from lib.data.emnist_format import to_emnist
 
 
 def test_ink_ends_as_bright_bytes_on_zero():

@@ -5,7 +5,7 @@ import sys
 import pytest
 from invoke import Argument
 
-from lib.menu import FilesTask, words_behind
+from lib.menu.terminal import FilesTask, words_behind
 
 OPTIONS = [Argument(names=("network", "n")), Argument(names=("json", "j"), kind=bool)]
 

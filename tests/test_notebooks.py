@@ -9,10 +9,10 @@ from typing import Literal, get_args, get_origin
 import nbformat
 import pytest
 
-from lib import pipeline
+from lib.running import plan as pipeline
 from lib.files import ROOT
 from lib.params import DataParameters, Profile, TrainingParameters, load_profile
-from lib.training import SAME_TEST
+from lib.training.learner import SAME_TEST
 
 NOTEBOOKS = sorted(pipeline.NOTEBOOKS.glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

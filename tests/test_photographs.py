@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from lib.errors import InputError
-from lib.photographs import convert, steps
+from lib.reading.cleanup import convert, steps
 
 
 def letter_l(paper=255, ink=0, size=100):

@@ -5,11 +5,13 @@ import plans
 import pytest
 from rich.console import Console
 
-from lib import commands, freshness, pipeline
+from lib.menu import commands
+
+from lib.running import plan as pipeline, staleness as freshness
 from lib.errors import InputError
 from lib.files import METRICS, REPORT, ROOT, read_json, write_json
 from lib.params import Profile, load_profile
-from lib.runner import NotebookProcess, run_step
+from lib.running.notebook import NotebookProcess, run_step
 
 
 @pytest.fixture
@@ -236,7 +238,7 @@ def test_status_of_a_profile_that_was_never_run_makes_no_data(notebooks, data, c
 
 def test_nothing_is_run_when_nothing_has_changed(notebooks, tmp_path, monkeypatch, capsys):
     pipeline.run_all("small", plans.SETTINGS)
-    monkeypatch.setattr("lib.engine.run_steps", lambda *arguments: pytest.fail("something was run"))
+    monkeypatch.setattr("lib.running.cluster.run_steps", lambda *arguments: pytest.fail("something was run"))
     write_json(tmp_path / "outputs/small" / REPORT, "a page")
     monkeypatch.setattr(commands, "report", lambda *arguments: pytest.fail("a report was written"))
     commands.run_all("small", plans.SETTINGS, "", "", force=False)
@@ -264,7 +266,7 @@ def test_a_failure_and_what_was_skipped_because_of_it_end_the_summary(notebooks,
 
 
 def test_a_tracker_that_is_not_installed_is_reported_before_anything_runs(notebooks, tmp_path, monkeypatch):
-    monkeypatch.setattr("lib.trackers.find_spec", lambda name: None)
+    monkeypatch.setattr("lib.training.trackers.find_spec", lambda name: None)
     with pytest.raises(InputError, match="tracker wandb needs the library wandb, which is not installed: run `uv sync --extra wandb`"):
         pipeline.run_all("small", ["tracker=wandb"])
     assert not (tmp_path / "outputs/small/notebooks").exists()

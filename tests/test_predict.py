@@ -11,13 +11,13 @@ import pytest
 from make_samples import NAMES, SAMPLES
 from PIL import Image, ImageDraw, ImageFont
 
-from lib.classes import BYCLASS
+from lib.data.classes import BYCLASS
 from lib.data import load_data
 from lib.errors import InputError
 from lib.files import PRETRAINED, ROOT
-from lib.measuring import predict_probabilities
-from lib.predict import NOT_A_CHARACTER, Recogniser, threshold
-from lib.pretrain import CARD, measured
+from lib.training.evaluate import predict_probabilities
+from lib.reading.recogniser import NOT_A_CHARACTER, Recogniser, threshold
+from lib.reading.shipped import CARD, measured
 from lib.runs import load_model
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.classes import BYCLASS
+from lib.data.classes import BYCLASS
 from lib.params import DataParameters, TrainingParameters
-from lib.predict import Recogniser
-from lib.pretrain import CARD, CASES, LOOK_ALIKE, SharedCrossEntropy, harder, pretrain, share
-from lib.strokes import generate
+from lib.reading.recogniser import Recogniser
+from lib.reading.shipped import CARD, CASES, LOOK_ALIKE, SharedCrossEntropy, harder, pretrain, share
+from lib.data.strokes import generate
 
 
 @pytest.mark.parametrize(("pair", "expected"), [("cC", CASES), ("zZ", LOOK_ALIKE), ("O0", LOOK_ALIKE), ("o0", LOOK_ALIKE), ("1l", LOOK_ALIKE)])

@@ -4,7 +4,7 @@ import re
 import pandas as pd
 import pytest
 
-from lib import readme
+from lib.report import readme
 
 TEXT = readme.README.read_text(encoding="utf-8")
 CONTENT = json.loads(readme.KEPT.read_text(encoding="utf-8"))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lib.classes import BYCLASS
-from lib.forms import HAND, all_forms, hand_forms
-from lib.strokes import CHUNK, generate
+from lib.data.classes import BYCLASS
+from lib.data.forms import HAND, all_forms, hand_forms
+from lib.data.strokes import CHUNK, generate
 
 
 @pytest.fixture(scope="module")

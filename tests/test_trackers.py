@@ -7,14 +7,14 @@ import pytest
 from fastai.callback.core import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lib.checkpoint import random_states
+from lib.training.checkpoint import random_states
 from lib.data import load_data
 from lib.errors import InputError
 from lib.files import CHECKPOINT, ROOT
-from lib.measuring import history
+from lib.training.evaluate import history
 from lib.params import TrainingParameters
-from lib.trackers import LIBRARIES, check_tracker, tracking
-from lib.training import fit, make_learner
+from lib.training.trackers import LIBRARIES, check_tracker, tracking
+from lib.training.learner import fit, make_learner
 
 RUN, RATE = "custom-one_cycle-seed0", 5e-3
 
@@ -125,7 +125,7 @@ def test_a_training_that_goes_on_is_logged_as_one(characters, tmp_path):
 
 def test_an_epoch_is_in_the_event_file_before_its_checkpoint_is_written(characters, tmp_path, monkeypatch):
     logged = []
-    monkeypatch.setattr("lib.checkpoint.replace_file", lambda *_: logged.append(len(scalars(tmp_path, "accuracy"))))
+    monkeypatch.setattr("lib.training.checkpoint.replace_file", lambda *_: logged.append(len(scalars(tmp_path, "accuracy"))))
     trained(characters, tmp_path)
     assert logged == [1, 2, 3]
 
@@ -150,7 +150,7 @@ def test_the_first_of_two_processes_logs(characters, tmp_path):
 
 @pytest.mark.parametrize("tracker, library", [("tensorboard", "tensorboard"), ("wandb", "wandb"), ("comet", "comet-ml"), ("mlflow", "mlflow")])
 def test_a_missing_library_is_named_with_what_installs_it(monkeypatch, tracker, library):
-    monkeypatch.setattr("lib.trackers.find_spec", lambda module: None)
+    monkeypatch.setattr("lib.training.trackers.find_spec", lambda module: None)
     with pytest.raises(InputError, match=rf"^tracker {tracker} needs the library {library}, .*`uv sync --extra {tracker}` or .*\.$"):
         tracking(settings(tracker), None)
 
@@ -165,19 +165,19 @@ def test_a_folder_of_the_library_s_name_is_not_the_library(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_missing_library_is_told_before_a_training_begins(characters, tmp_path, monkeypatch, capfd, processes):
-    monkeypatch.setattr("lib.trackers.find_spec", lambda module: None)
+    monkeypatch.setattr("lib.training.trackers.find_spec", lambda module: None)
     with pytest.raises(InputError, match="^tracker tensorboard needs"):
         trained(characters, tmp_path, processes=processes)
     assert "epoch" not in capfd.readouterr().out and not (tmp_path / RUN).exists()
 
 
 def test_no_tracker_needs_no_library(monkeypatch):
-    monkeypatch.setattr("lib.trackers.find_spec", lambda module: None)
+    monkeypatch.setattr("lib.training.trackers.find_spec", lambda module: None)
     assert tracking(settings("none"), None) == []
 
 
 def test_training_without_a_tracker_imports_none():
-    code = f"import sys, lib.training; sys.exit(bool(sys.modules.keys() & {set(LIBRARIES.values())}))"
+    code = f"import sys, lib.training.learner; sys.exit(bool(sys.modules.keys() & {set(LIBRARIES.values())}))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 

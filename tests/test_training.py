@@ -9,14 +9,14 @@ import torch
 from fastai.callback.core import Callback
 from fastai.interpret import ClassificationInterpretation
 
-from lib.callbacks import AverageWeights
+from lib.training.callbacks import AverageWeights
 from lib.data import CharacterData, load_data
 from lib.errors import InputError
-from lib.loaders import Characters, make_loaders, nearby_order
-from lib.measuring import history, measure, measure_run, predict_parts, predict_probabilities, shifted
+from lib.training.batches import Characters, make_loaders, nearby_order
+from lib.training.evaluate import history, measure, measure_run, predict_parts, predict_probabilities, shifted
 from lib.params import TrainingParameters
 from lib.files import RATES, write_json
-from lib.training import (
+from lib.training.learner import (
     choose_learning_rate, choose_precision, find_learning_rate, fit, fit_preparation, make_learner, rate_conditions, triangular2,
 )
 
@@ -139,7 +139,7 @@ def test_a_part_larger_than_memory_is_shuffled_among_neighbours(data, monkeypatc
     assert sorted(order) == list(range(1000)) and len(set(order[:50] // 10)) == 5
     assert sorted(order[:50]) != list(order[:50])
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 1000}))
-    monkeypatch.setattr("lib.loaders.nearby_order", lambda n, rng: np.arange(n))
+    monkeypatch.setattr("lib.training.batches.nearby_order", lambda n, rng: np.arange(n))
     labels = torch.cat([labels for _, labels in make_loaders(data, TrainingParameters(batch_size=62)).train])
     assert torch.equal(labels, torch.as_tensor(data.train_labels[:len(labels)]))
 
@@ -231,7 +231,7 @@ def test_what_fastai_offers_works_on_a_learner(data):
 def test_freed_memory_is_kept_for_the_next_batch():
     code = """if True:
         import resource, torch
-        from lib.training import keep_freed_memory
+        from lib.training.learner import keep_freed_memory
         keep_freed_memory()
         torch.ones(2**24)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

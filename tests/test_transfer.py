@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision.models import resnet18, resnet34
 
-from lib import transfer
+from lib.analysis import transfer
 from lib.data import load_data
-from lib.emnist import check_fit
+from lib.data.emnist import check_fit
 from lib.errors import InputError
 from lib.networks import Preparation, PreparedNetwork, count_parameters, make_network
 from lib.params import TrainingParameters

@@ -3,7 +3,7 @@ import pytest
 
 from lib.data import load_data
 from lib.params import TrainingParameters
-from lib.trials import part_of, run_trials, with_rows
+from lib.training.trials import part_of, run_trials, with_rows
 
 BASE = TrainingParameters(network="custom", learning_rate=0.01, epochs=1, batch_size=32)
 

@@ -7,16 +7,22 @@ import pytest
 import traitlets
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from lib import commands, pipeline, runs, tryout
-from lib.canvas import SIDE, Canvas
-from lib.classes import BYCLASS, LOOK_ALIKES
-from lib.demo import NOT_ON_THE_PAGE, served_copy
+from lib import runs
+
+from lib.menu import commands
+
+from lib.reading import drawing as tryout
+
+from lib.running import plan as pipeline
+from lib.reading.canvas import SIDE, Canvas
+from lib.data.classes import BYCLASS, LOOK_ALIKES
+from lib.reading.page import NOT_ON_THE_PAGE, served_copy
 from lib.errors import InputError
 from lib.files import FINDINGS, METRICS, MODEL, ROOT, write_json
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import load_profile
-from lib.predict import NOT_A_CHARACTER, Prediction
-from lib.tryout import Look, SHIPPED
+from lib.reading.recogniser import NOT_A_CHARACTER, Prediction
+from lib.reading.drawing import Look, SHIPPED
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -71,7 +77,7 @@ def test_a_stored_canvas_says_what_to_do_and_no_address():
 
 @pytest.mark.parametrize("name", ["canvas.js", "canvas.css", "tryout.html", "voila/templates/page/index.html.j2", "voila/templates/page/static/page.css"])
 def test_nothing_of_the_page_names_another_machine(name):
-    assert "//" not in (ROOT / "lib" / name).read_text().replace("\n// ", "\n").replace("; // ", ";").removeprefix("// ")
+    assert "//" not in (ROOT / "lib" / "reading" / name).read_text().replace("\n// ", "\n").replace("; // ", ";").removeprefix("// ")
 
 
 def test_a_drawing_is_answered_and_clearing_takes_the_answer_away(outputs):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.uncertainty import interval_of_share, mcnemar, over_seeds, paired_comparisons
+from lib.analysis.significance import interval_of_share, mcnemar, over_seeds, paired_comparisons
 
 
 def right(share, n=1000, seed=0):

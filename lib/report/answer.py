@@ -5,7 +5,7 @@ from statistics import mean
 import numpy as np
 from markupsafe import Markup
 
-from lib.classes import fold_look_alikes
+from lib.data.classes import fold_look_alikes
 from lib.report.explorer import Sprite, count_answers
 from lib.report.reading import Material, spread
 from lib.report.writing import accuracy_digits, counted, listed, percent, the, with_spread

@@ -42,7 +42,7 @@ def pages_of(notebooks: Path, target: Path) -> Iterator[list[Page]]:
         for source, page in stale:
             write_page(source, page)
     else:
-        from lib.pipeline import n_cores
+        from lib.running.plan import n_cores
 
         with ProcessPoolExecutor(min(n_cores(), len(stale)), get_context("spawn")) as pool:
             written = pool.map(write_page, *zip(*stale))

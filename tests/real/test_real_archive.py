@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import emnist
-from lib.classes import NAMES, class_names
+from lib.data import emnist
+from lib.data.classes import NAMES, class_names
 from lib.data import load_data
 from lib.files import ROOT
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib import emnist
-from lib.classes import BYCLASS, fold_case
+from lib.data import emnist
+from lib.data.classes import BYCLASS, fold_case
 from lib.files import ROOT
-from lib.predict import Prediction, Recogniser
+from lib.reading.recogniser import Prediction, Recogniser
 
 REAL = Path(os.environ.get("HANDWRITING_REAL") or ROOT.parent / "shared" / "data")
 CAPITALS, DIGITS = BYCLASS[10:36], BYCLASS[:10]

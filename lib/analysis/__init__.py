@@ -1,0 +1,1 @@
+"""What predictions say: confusions, honest probabilities, and how sure a difference is."""

@@ -1,0 +1,55 @@
+"""How an image becomes one of EMNIST's: ink on paper in, 28 x 28 bytes with bright ink on 0 out.
+
+The one place for this conversion: generated strokes (lib.data.strokes) and users' own images (lib.reading.cleanup) both pass through it.
+Source: Cohen, Afshar, Tapson, van Schaik (2017), section II, https://arxiv.org/abs/1702.05373
+"""
+
+import torch
+
+SIZE = 28  # pixels a side of an EMNIST image
+BORDER = 2  # of them, empty on each side
+BLUR = 1 / 128  # NIST's frames are 128 pixels wide and are blurred with sigma 1
+EDGE = 0.1  # share of an image's darkest ink that still counts as ink when it is cropped
+
+
+def to_emnist(ink: torch.Tensor) -> torch.Tensor:
+    """EMNIST's conversion of many images at once: blur, crop, centre, frame, resample.
+
+    ink: (B, H, W) float, 0 paper to 1 ink, upright. The frame stands for NIST's 128 x 128 pixels,
+    so the blur's sigma is max(H, W) / 128 pixels.
+    Returns (B, 28, 28) uint8: the longer side of the ink fills 24 pixels, the other is centred, the
+    brightest pixel is 255. An image without ink stays 0.
+    """
+    height, width = ink.shape[1:]
+    top, bottom = _extent(ink.amax(2))
+    left, right = _extent(ink.amax(1))
+    step = torch.maximum(bottom - top, right - left) / (SIZE - 2 * BORDER)  # (B,) old pixels per new pixel
+    sigma = BLUR * max(height, width)
+    rows = _resampling(height, (top + bottom) / 2, step) @ _blur_matrix(height, sigma)  # (B, 28, H)
+    columns = _resampling(width, (left + right) / 2, step) @ _blur_matrix(width, sigma)  # (B, 28, W)
+    small = (rows @ ink @ columns.mT).clamp(min=0)  # (B, 28, 28)
+    return (small * (255 / small.amax((1, 2), keepdim=True).clamp(min=1e-6))).round().to(torch.uint8)
+
+
+def _blur_matrix(size: int, sigma: float) -> torch.Tensor:
+    """(size, size) float32 whose product with a column of pixels is the column, blurred."""
+    at = torch.arange(size, dtype=torch.float32)
+    weights = torch.exp(-((at[:, None] - at) / max(sigma, 1e-3)) ** 2 / 2)
+    return weights / weights.sum(1, keepdim=True)
+
+
+def _extent(profile: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the ink of (B, N) begins and ends: (B,) and (B,) floats, edges of pixels, 0 to N."""
+    inked = (profile > EDGE * profile.amax(1, keepdim=True)).float()
+    return inked.argmax(1).float(), profile.shape[1] - inked.flip(1).argmax(1).float()
+
+
+def _resampling(size: int, centre: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
+    """(B, 28, size) float32: bicubic weights (a = -0.5) of the old pixels, widened where it shrinks (no aliasing)."""
+    new = (torch.arange(SIZE) + 0.5 - SIZE / 2) * step[:, None] + centre[:, None]  # (B, 28)
+    old = torch.arange(size) + 0.5
+    distance = ((new[:, :, None] - old) / step.clamp(min=1)[:, None, None]).abs()
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+    weights = torch.where(distance < 1, near, far) * (distance < 2)
+    return weights / weights.sum(2, keepdim=True).clamp(min=1)  # at the frame's edge what is missing is paper

@@ -1,0 +1,1 @@
+"""What tasks.py calls, and what it prints."""

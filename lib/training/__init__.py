@@ -1,0 +1,1 @@
+"""A fastai Learner for one network, and callbacks for its fit."""
