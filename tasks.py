@@ -29,12 +29,24 @@ def said_plainly(body):
         except InputError as error:
             raise Exit(str(error), code=2) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            if error.errno not in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+                errno.EACCES,
+                errno.EPERM,
+                errno.EROFS,
+            ):
                 raise
-            raise Exit(f"{error.filename or 'A file'} cannot be written ({error.strerror}); free some space or change its permissions, "
-                       "and run the same command again: what has ended is kept.", code=2) from None
+            raise Exit(
+                f"{error.filename or 'A file'} cannot be written ({error.strerror}); free some space or change its permissions, "
+                "and run the same command again: what has ended is kept.",
+                code=2,
+            ) from None
         except KeyboardInterrupt:
-            raise Exit("Stopped: what has ended is kept, and the same command continues from here.", code=130) from None
+            raise Exit(
+                "Stopped: what has ended is kept, and the same command continues from here.",
+                code=130,
+            ) from None
 
     return wrapper
 
@@ -48,7 +60,11 @@ def run_all(c, profile="strokes", set=None, jobs="", scheduler="", force=False):
     commands.run_all(profile, set, jobs, scheduler, force)
 
 
-@task(iterable=["set"], positional=["notebook"], help=PROFILE | RUNNING | {"notebook": "its name or number, such as 03"})
+@task(
+    iterable=["set"],
+    positional=["notebook"],
+    help=PROFILE | RUNNING | {"notebook": "its name or number, such as 03"},
+)
 @said_plainly
 def run(c, notebook, profile="strokes", set=None, jobs="", scheduler="", force=False):
     """Run one notebook: invoke run 03."""
@@ -66,7 +82,13 @@ def status(c, profile="strokes", set=None):
     commands.status(profile, set)
 
 
-@task(positional=["first", "second"], help={"first": "a profile, or a run such as strokes/custom-one_cycle-seed0", "second": "another"})
+@task(
+    positional=["first", "second"],
+    help={
+        "first": "a profile, or a run such as strokes/custom-one_cycle-seed0",
+        "second": "another",
+    },
+)
 @said_plainly
 def compare_runs(c, first, second):
     """Show what differs between two runs or profiles."""
@@ -93,9 +115,17 @@ def data(c, profile="strokes", set=None):
     commands.describe_data(profile, set)
 
 
-@task(klass=FilesTask, help={"files": "images of one character each", "network": "one that a profile trained, such as custom",
-                             "profile": "whose network", "model": "a model.safetensors", "coverage": "how often the set must hold the right answer",
-                             "json": "print JSON instead of a table"})
+@task(
+    klass=FilesTask,
+    help={
+        "files": "images of one character each",
+        "network": "one that a profile trained, such as custom",
+        "profile": "whose network",
+        "model": "a model.safetensors",
+        "coverage": "how often the set must hold the right answer",
+        "json": "print JSON instead of a table",
+    },
+)
 @said_plainly
 def predict(c, files, network="", profile="strokes", model="", coverage="0.95", json=False):
     """Say what characters images show: invoke predict FILE..."""
@@ -129,7 +159,12 @@ def test(c, real=False):
     commands.test(real)
 
 
-@task(help={"archive": "an archive with MNIST, for the time to 99 %", "json": "print JSON instead of tables"})
+@task(
+    help={
+        "archive": "an archive with MNIST, for the time to 99 %",
+        "json": "print JSON instead of tables",
+    }
+)
 @said_plainly
 def bench(c, archive="", json=False):
     """Measure speeds against the usual libraries (15 minutes)."""
@@ -138,8 +173,14 @@ def bench(c, archive="", json=False):
     commands.bench(archive, json)
 
 
-@task(help={"network": "a trained network of the profile, such as custom", "model": "a model.safetensors instead",
-            "profile": PROFILE["profile"], "output": "the file to write, .onnx"})
+@task(
+    help={
+        "network": "a trained network of the profile, such as custom",
+        "model": "a model.safetensors instead",
+        "profile": PROFILE["profile"],
+        "output": "the file to write, .onnx",
+    }
+)
 @said_plainly
 def export(c, network="", model="", profile="strokes", output=""):
     """Write a trained network as ONNX."""

@@ -1,18 +1,18 @@
 """Where everything is: the repository, a profile's results, and the files of a training run.
 
-    outputs/<profile>/
-        notebooks/                  executed notebooks
-        learning_rates.json         what the finder suggests for each network
-        <network>-<schedule>-seed<seed>/
-            model.safetensors       weights, with class names, preparation, network and versions as metadata
-            metrics.json            every number with its conditions
-            history.csv             one row per epoch
-            predictions.npz         actual (N,) and probabilities (N, n_classes) of the validation and the test images, in their order
-            checkpoint.pt           where its training is, until the four files are written
-        results.json                the metrics of all runs, as a list
-        findings/<notebook>.json    what an analysis found, for the report and the README
-        report/index.html           all of it as a page
-        tracking/                   what a tracker logged, if one was asked for
+outputs/<profile>/
+    notebooks/                  executed notebooks
+    learning_rates.json         what the finder suggests for each network
+    <network>-<schedule>-seed<seed>/
+        model.safetensors       weights, with class names, preparation, network and versions as metadata
+        metrics.json            every number with its conditions
+        history.csv             one row per epoch
+        predictions.npz         actual (N,) and probabilities (N, n_classes) of the validation and the test images, in their order
+        checkpoint.pt           where its training is, until the four files are written
+    results.json                the metrics of all runs, as a list
+    findings/<notebook>.json    what an analysis found, for the report and the README
+    report/index.html           all of it as a page
+    tracking/                   what a tracker logged, if one was asked for
 """
 
 import json
@@ -25,12 +25,28 @@ from pathlib import Path
 from lib.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-METRICS, MODEL, HISTORY, PREDICTIONS = "metrics.json", "model.safetensors", "history.csv", "predictions.npz"
-RATES, RESULTS, FINDINGS, CHECKPOINT = "learning_rates.json", "results.json", "findings", "checkpoint.pt"
+METRICS, MODEL, HISTORY, PREDICTIONS = (
+    "metrics.json",
+    "model.safetensors",
+    "history.csv",
+    "predictions.npz",
+)
+RATES, RESULTS, FINDINGS, CHECKPOINT = (
+    "learning_rates.json",
+    "results.json",
+    "findings",
+    "checkpoint.pt",
+)
 REPORT = "report/index.html"
-PRETRAINED = ROOT / "lib" / "reading" / "pretrained" / MODEL  # the model that comes with the repository
+PRETRAINED = (
+    ROOT / "lib" / "reading" / "pretrained" / MODEL
+)  # the model that comes with the repository
 PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: the file into which a training writes how far it is
-LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # set where a person is watching the cell
+LIVE_NOTEBOOK = (
+    "JPY_SESSION_NAME",
+    "VSCODE_PID",
+    "COLAB_RELEASE_TAG",
+)  # set where a person is watching the cell
 
 
 def outputs_folder(name: str) -> Path:
@@ -54,8 +70,10 @@ def write_json(path: Path, content) -> None:
     except OSError as error:
         with suppress(OSError):
             part.unlink()
-        raise InputError(f"{path} cannot be written ({error.strerror}); free some space or change its permissions, "
-                         "and run the same command again.") from None
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}); free some space or change its permissions, "
+            "and run the same command again."
+        ) from None
 
 
 def _plain(content):
@@ -101,15 +119,25 @@ def find_model(network: str, model: str, profile: str) -> Path:
         if not path.is_file():
             raise InputError(f"There is no model file {path}; give the path of a {MODEL}.")
         return path
-    trained = [folder for folder in complete_runs(outputs_folder(f"outputs/{profile}")) if (folder / MODEL).is_file()]
-    meant = [folder for folder in trained if folder.name == network or folder.name.startswith(f"{network}-")]
+    trained = [
+        folder
+        for folder in complete_runs(outputs_folder(f"outputs/{profile}"))
+        if (folder / MODEL).is_file()
+    ]
+    meant = [
+        folder
+        for folder in trained
+        if folder.name == network or folder.name.startswith(f"{network}-")
+    ]
     if not meant:
         from lib.params import read_profile  # here, since that module needs this one
 
         read_profile(profile)
         known = ", ".join(sorted({folder.name.partition("-")[0] for folder in trained}))
-        raise InputError(f"Profile {profile} has no trained network '{network}', {f'only {known}' if known else 'nor any other'}; "
-                         f"train it with `invoke run-all --profile {profile}`.")
+        raise InputError(
+            f"Profile {profile} has no trained network '{network}', {f'only {known}' if known else 'nor any other'}; "
+            f"train it with `invoke run-all --profile {profile}`."
+        )
     return min(meant, key=_seed) / MODEL
 
 
@@ -130,4 +158,6 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); free some space or change its permissions.") from None
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); free some space or change its permissions."
+        ) from None

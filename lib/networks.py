@@ -24,8 +24,12 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
-        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_().view(torch.int16)  # four draws each
-        layout = torch.empty_like(x, device="meta").stride()  # as x lies in memory, without its gaps
+        bits = (
+            torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_().view(torch.int16)
+        )  # four draws each
+        layout = torch.empty_like(
+            x, device="meta"
+        ).stride()  # as x lies in memory, without its gaps
         drawn = bits.as_strided(x.shape, layout).bitwise_and(0x7FFF)
         return x * (drawn >= round(self.p * 0x8000)).to(x.dtype).mul_(1 / (1 - self.p))
 
@@ -43,15 +47,19 @@ class LeNet(nn.Module):
     def __init__(self, n_classes: int):
         super().__init__()
         self.features = nn.Sequential(
-            nn.Conv2d(1, 32, 3), nn.ReLU(),   # (B, 32, 26, 26)
-            nn.Conv2d(32, 64, 3),             # (B, 64, 24, 24)
-            nn.MaxPool2d(2), nn.ReLU(),       # (B, 64, 12, 12)
+            nn.Conv2d(1, 32, 3),
+            nn.ReLU(),  # (B, 32, 26, 26)
+            nn.Conv2d(32, 64, 3),  # (B, 64, 24, 24)
+            nn.MaxPool2d(2),
+            nn.ReLU(),  # (B, 64, 12, 12)
             Dropout(0.5),
         )
         self.classifier = nn.Sequential(
-            Flatten(),                                       # (B, 9216)
-            nn.Linear(9216, 128), nn.ReLU(), Dropout(0.5),   # (B, 128)
-            nn.Linear(128, n_classes),                       # (B, n_classes)
+            Flatten(),  # (B, 9216)
+            nn.Linear(9216, 128),
+            nn.ReLU(),
+            Dropout(0.5),  # (B, 128)
+            nn.Linear(128, n_classes),  # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,14 +76,25 @@ class CustomCNN(nn.Module):
         super().__init__()
         w = width
         self.features = nn.Sequential(
-            nn.Conv2d(1, 32 * w, 3), nn.ReLU(), nn.BatchNorm2d(32 * w), nn.MaxPool2d(2),          # (B, 32 w, 13, 13)
-            nn.Conv2d(32 * w, 64 * w, 3), nn.ReLU(), nn.BatchNorm2d(64 * w),                      # (B, 64 w, 11, 11)
-            nn.Conv2d(64 * w, 64 * w, 3), nn.MaxPool2d(2), nn.ReLU(),                             # (B, 64 w, 4, 4)
+            nn.Conv2d(1, 32 * w, 3),
+            nn.ReLU(),
+            nn.BatchNorm2d(32 * w),
+            nn.MaxPool2d(2),  # (B, 32 w, 13, 13)
+            nn.Conv2d(32 * w, 64 * w, 3),
+            nn.ReLU(),
+            nn.BatchNorm2d(64 * w),  # (B, 64 w, 11, 11)
+            nn.Conv2d(64 * w, 64 * w, 3),
+            nn.MaxPool2d(2),
+            nn.ReLU(),  # (B, 64 w, 4, 4)
         )
         self.classifier = nn.Sequential(
-            Flatten(), nn.BatchNorm1d(1024 * w),                                                  # (B, 1024 w)
-            nn.Linear(1024 * w, 128 * w), nn.ReLU(), nn.BatchNorm1d(128 * w), Dropout(0.2),       # (B, 128 w)
-            nn.Linear(128 * w, n_classes),                                                        # (B, n_classes)
+            Flatten(),
+            nn.BatchNorm1d(1024 * w),  # (B, 1024 w)
+            nn.Linear(1024 * w, 128 * w),
+            nn.ReLU(),
+            nn.BatchNorm1d(128 * w),
+            Dropout(0.2),  # (B, 128 w)
+            nn.Linear(128 * w, n_classes),  # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,9 +114,14 @@ class Block(nn.Module):
     def __init__(self, n_in: int, width: int, n_out: int, stride: int):
         super().__init__()
         self.branch = nn.Sequential(
-            nn.BatchNorm2d(n_in), nn.ReLU(), nn.Conv2d(n_in, width, 1, stride),      # (B, width, H / stride, W / stride)
-            nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1),
-            nn.Conv2d(width, n_out, 1), nn.BatchNorm2d(n_out),                       # (B, n_out, H / stride, W / stride)
+            nn.BatchNorm2d(n_in),
+            nn.ReLU(),
+            nn.Conv2d(n_in, width, 1, stride),  # (B, width, H / stride, W / stride)
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.Conv2d(width, n_out, 1),
+            nn.BatchNorm2d(n_out),  # (B, n_out, H / stride, W / stride)
         )
         self.shortcut = nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride), nn.BatchNorm2d(n_out))
 
@@ -111,16 +135,25 @@ class ResNet(nn.Module):
     def __init__(self, n_classes: int):
         super().__init__()
         self.features = nn.Sequential(
-            nn.ZeroPad2d(2),                                                                  # (B, 1, 32, 32)
-            nn.Conv2d(1, 64, 3, padding=1), nn.BatchNorm2d(64), nn.MaxPool2d(2), nn.ReLU(),   # (B, 64, 16, 16)
-            Block(64, 64, 128, stride=1), nn.ReLU(),                                          # (B, 128, 16, 16)
-            Block(128, 256, 512, stride=2),                                                   # (B, 512, 8, 8)
-            nn.MaxPool2d(2), nn.ReLU(), Dropout(0.2),                                         # (B, 512, 4, 4)
+            nn.ZeroPad2d(2),  # (B, 1, 32, 32)
+            nn.Conv2d(1, 64, 3, padding=1),
+            nn.BatchNorm2d(64),
+            nn.MaxPool2d(2),
+            nn.ReLU(),  # (B, 64, 16, 16)
+            Block(64, 64, 128, stride=1),
+            nn.ReLU(),  # (B, 128, 16, 16)
+            Block(128, 256, 512, stride=2),  # (B, 512, 8, 8)
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            Dropout(0.2),  # (B, 512, 4, 4)
         )
         self.classifier = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), Flatten(),              # (B, 512)
-            nn.Linear(512, 128), nn.ReLU(), Dropout(0.2),    # (B, 128)
-            nn.Linear(128, n_classes),                       # (B, n_classes)
+            nn.AdaptiveAvgPool2d(1),
+            Flatten(),  # (B, 512)
+            nn.Linear(512, 128),
+            nn.ReLU(),
+            Dropout(0.2),  # (B, 128)
+            nn.Linear(128, n_classes),  # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -140,7 +173,9 @@ class Preparation(nn.Module):
 
     def __init__(self, mean: Tensor | float = 0.0, std: float = 255.0):
         super().__init__()
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).expand(28, 28).clone())
+        self.register_buffer(
+            "mean", torch.as_tensor(mean, dtype=torch.float32).expand(28, 28).clone()
+        )
         self.register_buffer("std", torch.tensor(float(std)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -153,22 +188,28 @@ class PreparedNetwork(nn.Module):
     Takes uint8 (B, 28, 28), upright, ink bright; gives float32 logits (B, n_classes).
     """
 
-    def __init__(self, network: nn.Module, preparation: Preparation, precision: torch.dtype = torch.float32):
+    def __init__(
+        self, network: nn.Module, preparation: Preparation, precision: torch.dtype = torch.float32
+    ):
         super().__init__()
         self.preparation, self.network, self.precision = preparation, network, precision
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.preparation(images.as_subclass(Tensor))  # (B, 1, 28, 28); fastai's own kind of tensor would slow down every layer
+        x = self.preparation(
+            images.as_subclass(Tensor)
+        )  # (B, 1, 28, 28); fastai's own kind of tensor would slow down every layer
         with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
-        return logits.float()         # (B, n_classes)
+        return logits.float()  # (B, n_classes)
 
 
 def make_network(name: str, n_classes: int) -> nn.Module:
     """A network with fresh weights (drawn from torch's global random state); InputError for an unknown name."""
     if name not in NETWORKS:
-        raise InputError(f"There is no network '{name}'; choose one of {', '.join(NETWORKS)}, or add a class to lib/networks.py.")
+        raise InputError(
+            f"There is no network '{name}'; choose one of {', '.join(NETWORKS)}, or add a class to lib/networks.py."
+        )
     return NETWORKS[name](n_classes)
 
 
@@ -187,10 +228,14 @@ def layer_table(network: nn.Module) -> list[dict]:
 
     def note(layer, inputs, output):
         per_output = layer.weight[0].numel() if isinstance(layer, (nn.Conv2d, nn.Linear)) else 0
-        rows.append({
-            "layer": type(layer).__name__, "shape": tuple(output.shape[1:]), "parameters": count_parameters(layer),
-            "mflops": 2 * per_output * output[0].numel() / 1e6,
-        })
+        rows.append(
+            {
+                "layer": type(layer).__name__,
+                "shape": tuple(output.shape[1:]),
+                "parameters": count_parameters(layer),
+                "mflops": 2 * per_output * output[0].numel() / 1e6,
+            }
+        )
 
     for layer in network.modules():
         if not list(layer.children()) and not isinstance(layer, (nn.ReLU, Dropout)):

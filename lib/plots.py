@@ -11,7 +11,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-COLORS = {"lenet": "#4477aa", "custom": "#ee6677", "resnet": "#228833"}  # Paul Tol's bright scheme: safe for colour-blind eyes
+COLORS = {
+    "lenet": "#4477aa",
+    "custom": "#ee6677",
+    "resnet": "#228833",
+}  # Paul Tol's bright scheme: safe for colour-blind eyes
 SPARE_COLORS = ["#aa3377", "#66ccee", "#ccbb44", "#bbbbbb"]
 LIGHT = ("in grey", "its paper")  # steps of the preparation that show light, not ink
 
@@ -19,8 +23,17 @@ LIGHT = ("in grey", "its paper")  # steps of the preparation that show light, no
 def set_style() -> None:
     """One look for every figure: small, quiet, readable when printed."""
     sns.set_theme(style="ticks", context="notebook", font_scale=0.85)
-    plt.rcParams.update({"figure.dpi": 80, "figure.figsize": (7, 3.5), "axes.spines.top": False, "axes.spines.right": False,
-                         "figure.constrained_layout.use": True, "legend.frameon": False, "image.cmap": "gray_r"})
+    plt.rcParams.update(
+        {
+            "figure.dpi": 80,
+            "figure.figsize": (7, 3.5),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "figure.constrained_layout.use": True,
+            "legend.frameon": False,
+            "image.cmap": "gray_r",
+        }
+    )
 
 
 def color_of(network: str) -> str:
@@ -38,7 +51,9 @@ def mosaic(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
     picture = np.zeros((rows * side - gap, columns * side - gap), dtype=np.uint8)
     for i, image in enumerate(images):
         top, left = i // columns * side, i % columns * side
-        picture[top:top + image.shape[0], left:left + image.shape[1]] = np.uint8(image) // 17 * 17
+        picture[top : top + image.shape[0], left : left + image.shape[1]] = (
+            np.uint8(image) // 17 * 17
+        )
     return picture
 
 
@@ -52,7 +67,9 @@ def pixel_axes(picture: np.ndarray, title: str = "") -> Axes:
     return ax
 
 
-def show_images(images: np.ndarray, columns: int = 20, title: str = "", ax: Axes | None = None) -> None:
+def show_images(
+    images: np.ndarray, columns: int = 20, title: str = "", ax: Axes | None = None
+) -> None:
     """Images (N, 28, 28) side by side as dark ink on white."""
     picture = mosaic(images, columns)
     if ax is None:
@@ -74,27 +91,54 @@ def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None
         ax.set_title(title, fontsize=9, family="monospace")
 
 
-def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4) -> None:
+def show_per_class(
+    images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4
+) -> None:
     """The first `each` images of every class, under its name, the classes in the order of their labels from left to right."""
-    rows = [(name, images[np.flatnonzero(labels == label)[:each]]) for label, name in enumerate(class_names)]
+    rows = [
+        (name, images[np.flatnonzero(labels == label)[:each]])
+        for label, name in enumerate(class_names)
+    ]
     show_rows(rows, n=each, columns=5, name_room=1)
 
 
-def show_rows(rows: list[tuple[str, np.ndarray]], n: int = 11, columns: int = 2, name_room: int = 3) -> None:
+def show_rows(
+    rows: list[tuple[str, np.ndarray]], n: int = 11, columns: int = 2, name_room: int = 3
+) -> None:
     """Named rows of up to n images (M, 28, 28), set in `columns` columns; a name takes the room of `name_room` images."""
     side = 30
-    places = [(i // columns * side, (i % columns * (n + name_room) + name_room) * side) for i in range(len(rows))]
-    picture = np.zeros((-(-len(rows) // columns) * side, columns * (n + name_room) * side), dtype=np.uint8)
+    places = [
+        (i // columns * side, (i % columns * (n + name_room) + name_room) * side)
+        for i in range(len(rows))
+    ]
+    picture = np.zeros(
+        (-(-len(rows) // columns) * side, columns * (n + name_room) * side), dtype=np.uint8
+    )
     for (top, left), (_, images) in zip(places, rows):
         if len(images):
             row = mosaic(images[:n], n)
-            picture[top:top + row.shape[0], left:left + row.shape[1]] = row
+            picture[top : top + row.shape[0], left : left + row.shape[1]] = row
     ax = pixel_axes(picture)
     for (top, left), (name, _) in zip(places, rows):
-        ax.text(left - 8, top + side / 2, name, ha="right", va="center", color="#ee6677", fontsize=11, family="monospace")
+        ax.text(
+            left - 8,
+            top + side / 2,
+            name,
+            ha="right",
+            va="center",
+            color="#ee6677",
+            fontsize=11,
+            family="monospace",
+        )
 
 
-def show_matrix(shares: np.ndarray, class_names: list[str], title: str = "", ax: Axes | None = None, vmax: float = 1.0) -> None:
+def show_matrix(
+    shares: np.ndarray,
+    class_names: list[str],
+    title: str = "",
+    ax: Axes | None = None,
+    vmax: float = 1.0,
+) -> None:
     """A matrix of shares (n_classes, n_classes), 0 to `vmax`, without numbers: row = actual, column = predicted."""
     if ax is None:
         _, ax = plt.subplots(figsize=(7.5, 7))
@@ -110,11 +154,20 @@ def show_matrix(shares: np.ndarray, class_names: list[str], title: str = "", ax:
 
 def formatted(table: pd.DataFrame, **formats: str) -> pd.DataFrame:
     """The table with the named columns as text, such as formatted(table, share="{:.1%}"), for reading only."""
-    return table.assign(**{column: table[column].map(text.format) for column, text in formats.items()})
+    return table.assign(
+        **{column: table[column].map(text.format) for column, text in formats.items()}
+    )
 
 
-def overview(dataset: str, images: np.ndarray, labels: np.ndarray, predicted: np.ndarray, class_names: list[str],
-             shares: np.ndarray, pairs: list[tuple[str, str]]) -> Figure:
+def overview(
+    dataset: str,
+    images: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    class_names: list[str],
+    shares: np.ndarray,
+    pairs: list[tuple[str, str]],
+) -> Figure:
     """The README's picture: characters, a network's errors (shares of each actual class), and images of its `pairs`.
 
     pairs: (actual, predicted) names, the most frequent first.
@@ -122,11 +175,21 @@ def overview(dataset: str, images: np.ndarray, labels: np.ndarray, predicted: np
     figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=[1, 1.15, 1])
     show_images(images[:144], 12, dataset, left)
     show_matrix(shares, class_names, "what is taken for what", middle, vmax=shares.max())
-    rows = [images[(labels == class_names.index(a)) & (predicted == class_names.index(b))][:7] for a, b in pairs]
+    rows = [
+        images[(labels == class_names.index(a)) & (predicted == class_names.index(b))][:7]
+        for a, b in pairs
+    ]
     blank = np.zeros((7, 28, 28), dtype=np.uint8)
-    show_images(np.concatenate([np.concatenate([row, blank])[:7] for row in rows]), 7, "the pairs that fool it most", right)
+    show_images(
+        np.concatenate([np.concatenate([row, blank])[:7] for row in rows]),
+        7,
+        "the pairs that fool it most",
+        right,
+    )
     for i, (actual, answer) in enumerate(pairs):
-        right.text(-6, 30 * i + 14, f"{actual} → {answer}", ha="right", va="center", family="monospace")
+        right.text(
+            -6, 30 * i + 14, f"{actual} → {answer}", ha="right", va="center", family="monospace"
+        )
     return figure
 
 
@@ -135,7 +198,13 @@ def show_steps(steps: dict[str, np.ndarray]) -> None:
     figure, axes = plt.subplots(1, len(steps), figsize=(1.75 * len(steps), 2.1))
     for ax, (name, picture) in zip(axes, steps.items(), strict=True):
         of_light = name in LIGHT  # these show light, the others ink
-        ax.imshow(picture, cmap="gray" if of_light else "gray_r", vmin=0, vmax=255 if picture.dtype == np.uint8 else 1, interpolation="nearest")
+        ax.imshow(
+            picture,
+            cmap="gray" if of_light else "gray_r",
+            vmin=0,
+            vmax=255 if picture.dtype == np.uint8 else 1,
+            interpolation="nearest",
+        )
         ax.set_title(name, fontsize=8)
         ax.set(xticks=[], yticks=[])
         sns.despine(ax=ax, left=False, right=False, top=False, bottom=False)

@@ -19,12 +19,19 @@ from lib.errors import InputError
 from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, write_json
 from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
 
-UNCALIBRATED = {"temperature": 1.0, "likelihoods": []}  # probabilities as they are, and sets of every class
+UNCALIBRATED = {
+    "temperature": 1.0,
+    "likelihoods": [],
+}  # probabilities as they are, and sets of every class
 
 
 def versions() -> dict:
     """Versions of what a result depends on."""
-    return {"torch": torch.__version__, "fastai": version("fastai"), "python": platform.python_version()}
+    return {
+        "torch": torch.__version__,
+        "fastai": version("fastai"),
+        "python": platform.python_version(),
+    }
 
 
 def device_name(device: torch.device) -> str:
@@ -33,11 +40,20 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
-    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    model = next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )
     return f"{model or platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def save_model(path: Path, model: PreparedNetwork, network: str, class_names: list[str], calibration: dict | None = None) -> None:
+def save_model(
+    path: Path,
+    model: PreparedNetwork,
+    network: str,
+    class_names: list[str],
+    calibration: dict | None = None,
+) -> None:
     """Weights and preparation as safetensors: no code is run when such a file is loaded. calibration: as `calibrate` gives it."""
     about = {
         "network": network,
@@ -58,15 +74,21 @@ def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
     name, class_names = about["network"], about["class_names"]
     with _refused(path):
         with torch.device("meta"):  # shapes alone, no memory for what the file may not hold
-            fitting = PreparedNetwork(make_network(name, len(class_names)), Preparation()).state_dict()
+            fitting = PreparedNetwork(
+                make_network(name, len(class_names)), Preparation()
+            ).state_dict()
         with safe_open(path, "pt") as file:
             held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
         if held != {key: tuple(value.shape) for key, value in fitting.items()}:
-            raise ValueError(f"its weights are not those of the network '{name}' for {len(class_names)} classes")
+            raise ValueError(
+                f"its weights are not those of the network '{name}' for {len(class_names)} classes"
+            )
         model = PreparedNetwork(make_network(name, len(class_names)), Preparation()).eval()
         model.load_state_dict(load_file(path))
         with torch.no_grad():
-            logits = model(torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28))
+            logits = model(
+                torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28)
+            )
         if not torch.isfinite(logits).all():
             raise ValueError("its answers are not numbers")
     return model, class_names
@@ -98,7 +120,9 @@ def _refused(path: Path) -> Iterator[None]:
         yield
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path} is not a model of this project or is damaged ({reason}); give another one, or train it again.") from None
+        raise InputError(
+            f"{path} is not a model of this project or is damaged ({reason}); give another one, or train it again."
+        ) from None
 
 
 def _check_names(network: object, class_names: object) -> None:
@@ -116,7 +140,9 @@ def _check_calibration(calibration: object) -> None:
     temperature, likelihoods = calibration.get("temperature"), calibration.get("likelihoods")
     if not _is_number(temperature) or not 0.01 <= temperature <= 100:
         raise ValueError("its temperature is not a number from 0.01 to 100")
-    if not isinstance(likelihoods, list) or not all(_is_number(value) and 0 <= value <= 1 for value in likelihoods):
+    if not isinstance(likelihoods, list) or not all(
+        _is_number(value) and 0 <= value <= 1 for value in likelihoods
+    ):
         raise ValueError("its likelihoods are not a list of numbers from 0 to 1")
     if likelihoods != sorted(likelihoods):
         raise ValueError("its likelihoods are not sorted")
@@ -127,11 +153,19 @@ def _is_number(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and value.encode(errors="ignore").decode() == value  # JSON may hold halves of letters, which cannot be printed
+    return (
+        isinstance(value, str) and value.encode(errors="ignore").decode() == value
+    )  # JSON may hold halves of letters, which cannot be printed
 
 
-def save_run(folder: Path, model: PreparedNetwork, metrics: dict, history: "pd.DataFrame", predictions: dict[str, tuple],
-             class_names: list[str]) -> None:
+def save_run(
+    folder: Path,
+    model: PreparedNetwork,
+    metrics: dict,
+    history: "pd.DataFrame",
+    predictions: dict[str, tuple],
+    class_names: list[str],
+) -> None:
     """Writes the four files of a run; metrics.json last, so that a run that has it is complete and needs no checkpoint.
 
     predictions: for "valid" and for "test", the actual labels (N,) and the probabilities (N, n_classes).
@@ -139,10 +173,18 @@ def save_run(folder: Path, model: PreparedNetwork, metrics: dict, history: "pd.D
     folder.mkdir(parents=True, exist_ok=True)
     (folder / METRICS).unlink(missing_ok=True)
     actual, probabilities = predictions["valid"]
-    save_model(folder / MODEL, model, metrics["network"], class_names, calibrate(probabilities, actual))
+    save_model(
+        folder / MODEL, model, metrics["network"], class_names, calibrate(probabilities, actual)
+    )
     history.to_csv(folder / HISTORY, index=False)
-    np.savez_compressed(folder / PREDICTIONS, **{f"{part}_actual": actual for part, (actual, _) in predictions.items()},
-                        **{f"{part}_probabilities": table.astype(np.float32) for part, (_, table) in predictions.items()})
+    np.savez_compressed(
+        folder / PREDICTIONS,
+        **{f"{part}_actual": actual for part, (actual, _) in predictions.items()},
+        **{
+            f"{part}_probabilities": table.astype(np.float32)
+            for part, (_, table) in predictions.items()
+        },
+    )
     write_json(folder / METRICS, metrics)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
@@ -153,7 +195,9 @@ def read_predictions(folder: Path, part: str = "test") -> tuple[np.ndarray, np.n
         with np.load(folder / PREDICTIONS) as arrays:
             return arrays[f"{part}_actual"], arrays[f"{part}_probabilities"]
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
-        raise InputError(f"{folder / PREDICTIONS} is not there or damaged; run the training notebook again.") from None
+        raise InputError(
+            f"{folder / PREDICTIONS} is not there or damaged; run the training notebook again."
+        ) from None
 
 
 def read_history(folder: Path) -> "pd.DataFrame":

@@ -23,7 +23,10 @@ def characters(split, part):
 def mapping(split):
     first = 1 if split == "letters" else 0
     lower = [f" {ord(name.lower())}" if split == "letters" else "" for name in class_names(split)]
-    return "".join(f"{i} {ord(name)}{low}\r\n" for i, (name, low) in enumerate(zip(class_names(split), lower), first))
+    return "".join(
+        f"{i} {ord(name)}{low}\r\n"
+        for i, (name, low) in enumerate(zip(class_names(split), lower), first)
+    )
 
 
 def members(split):
@@ -38,13 +41,19 @@ def members(split):
 
 
 def idx(array):
-    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.astype(np.uint8).tobytes()
+    return (
+        struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+        + array.astype(np.uint8).tobytes()
+    )
 
 
 def write_archive(file, split="digits", damage=None, **changed):
     """An archive of one split; `changed` replaces unpacked members (train_images=...), `damage` the packed ones."""
-    names = {f"{part}_{what}": f"emnist-{split}-{part}-{what}-idx{dimensions}-ubyte.gz"
-             for part in ("train", "test") for what, dimensions in (("images", 3), ("labels", 1))}
+    names = {
+        f"{part}_{what}": f"emnist-{split}-{part}-{what}-idx{dimensions}-ubyte.gz"
+        for part in ("train", "test")
+        for what, dimensions in (("images", 3), ("labels", 1))
+    }
     names["mapping"] = f"emnist-{split}-mapping.txt"
     unpacked = members(split) | {names[key]: payload for key, payload in changed.items()}
     with zipfile.ZipFile(file, "w") as archive:

@@ -29,9 +29,13 @@ def browser():
     """Chromium; where CI is set, a missing one is a failure, and elsewhere a skip."""
     from playwright.sync_api import sync_playwright  # here: few modules need it
 
-    found = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
+    found = next(
+        filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None
+    )
     if not found:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)("There is no Chromium to open pages in.")
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(
+            "There is no Chromium to open pages in."
+        )
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield started

@@ -17,7 +17,12 @@ NAMES = "38Uae"
 
 def photographed(character: np.ndarray, side: int = 120) -> Image.Image:
     """A character uint8 (28, 28) as grey ink on grey paper, `side` pixels square, with room around it."""
-    ink = np.asarray(Image.fromarray(character).resize((side * 2 // 3,) * 2, Image.Resampling.BICUBIC)) / 255
+    ink = (
+        np.asarray(
+            Image.fromarray(character).resize((side * 2 // 3,) * 2, Image.Resampling.BICUBIC)
+        )
+        / 255
+    )
     page = np.pad(ink, (side - len(ink)) // 2)
     light = np.linspace(0.75, 0.95, len(page)) * np.linspace(0.9, 1, len(page))[:, None]
     grain = np.random.default_rng(0).normal(0, 0.01, page.shape)
@@ -33,5 +38,7 @@ if __name__ == "__main__":
         own = images[labels == label]
         distances = ((own[:, None] - means) ** 2).mean(axis=(2, 3))  # (100, 62)
         others = np.delete(distances, label, axis=1).min(axis=1)
-        clearest = (distances[:, label] - others).argmin()  # as its class looks on average, and unlike any other
+        clearest = (
+            distances[:, label] - others
+        ).argmin()  # as its class looks on average, and unlike any other
         photographed(own[clearest]).save(SAMPLES / f"{name}.png")

@@ -12,8 +12,8 @@ import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from lib.running import plan as pipeline
 from lib.files import ROOT
+from lib.running import plan as pipeline
 
 ANALYSE = ["04-compare", "05-confusions"]  # two are enough, and quicker
 PARAMETERS = 'outputs: str = "outputs/small"  # where'
@@ -30,7 +30,11 @@ SETTINGS = ["networks=[lenet,custom]", "learning_rate=0.01"]
 
 def write(folder: Path, name: str, *code: str, prose: str = "About this notebook.") -> None:
     """Writes a notebook of that name."""
-    asked = TRAINING if name == pipeline.TRAIN else PARAMETERS + "\nseeds: list = [0]  # which" * (name in ANALYSE)
+    asked = (
+        TRAINING
+        if name == pipeline.TRAIN
+        else PARAMETERS + "\nseeds: list = [0]  # which" * (name in ANALYSE)
+    )
     parameters = new_code_cell(asked, metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     cells = [new_markdown_cell(prose), parameters, *map(new_code_cell, code)]
@@ -48,16 +52,24 @@ class Command:
     """run-all on the notebooks of a folder, as a process of its own session, with what it prints in `log`."""
 
     def __init__(self, folder: Path, *arguments: str):
-        code = ("import sys; from pathlib import Path; from lib import commands, pipeline; import tasks; from invoke import Exit\n"
-                f"pipeline.NOTEBOOKS = Path({str(folder)!r}); pipeline.ANALYSE = {ANALYSE}; commands.report = print\n"
-                "run = tasks.said_plainly(lambda: commands.run_all('small', sys.argv[3:], sys.argv[1], sys.argv[2], False))\n"
-                "try: run()\nexcept Exit as end: print(end.message); sys.exit(end.code)")
+        code = (
+            "import sys; from pathlib import Path; from lib import commands, pipeline; import tasks; from invoke import Exit\n"
+            f"pipeline.NOTEBOOKS = Path({str(folder)!r}); pipeline.ANALYSE = {ANALYSE}; commands.report = print\n"
+            "run = tasks.said_plainly(lambda: commands.run_all('small', sys.argv[3:], sys.argv[1], sys.argv[2], False))\n"
+            "try: run()\nexcept Exit as end: print(end.message); sys.exit(end.code)"
+        )
         self.log = folder / f"log-{time.monotonic_ns()}.txt"
         script = folder / "command.py"
-        script.write_text(f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n")
+        script.write_text(
+            f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n"
+        )
         self.process = psutil.Popen(
-            [sys.executable, str(script), *(arguments or ("2", "")), *SETTINGS], cwd=ROOT, stdout=open(self.log, "w"), stderr=subprocess.STDOUT,
-            start_new_session=True, env=os.environ | {"HANDWRITING_OUTPUTS": str(folder), "PYTHONPATH": str(ROOT)},
+            [sys.executable, str(script), *(arguments or ("2", "")), *SETTINGS],
+            cwd=ROOT,
+            stdout=open(self.log, "w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=os.environ | {"HANDWRITING_OUTPUTS": str(folder), "PYTHONPATH": str(ROOT)},
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
@@ -74,8 +86,14 @@ def notebook_processes(folder: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            own = process.ppid() == os.getpid() and "resource_tracker" in " ".join(process.cmdline())  # Python's, of the tests themselves
-            if process.environ().get("HANDWRITING_OUTPUTS") == str(folder) and process.status() != psutil.STATUS_ZOMBIE and not own:
+            own = process.ppid() == os.getpid() and "resource_tracker" in " ".join(
+                process.cmdline()
+            )  # Python's, of the tests themselves
+            if (
+                process.environ().get("HANDWRITING_OUTPUTS") == str(folder)
+                and process.status() != psutil.STATUS_ZOMBIE
+                and not own
+            ):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             pass

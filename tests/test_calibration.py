@@ -4,7 +4,13 @@ from mapie.classification import SplitConformalClassifier
 from sklearn.linear_model import LogisticRegression
 
 from lib.analysis.calibration import (
-    calibration_error, fit_temperature, prediction_sets, reliability, set_thresholds, with_prior, with_temperature,
+    calibration_error,
+    fit_temperature,
+    prediction_sets,
+    reliability,
+    set_thresholds,
+    with_prior,
+    with_temperature,
 )
 
 
@@ -42,7 +48,9 @@ def test_honest_probabilities_have_next_to_no_calibration_error():
 
 def test_the_calibration_error_is_the_distance_of_how_sure_and_how_right():
     shares = np.tile([0.9, 0.1], (100, 1))
-    assert calibration_error(shares, (np.arange(100) < 40).astype(int)) == pytest.approx(0.3)  # sure 0.9, right 0.6
+    assert calibration_error(shares, (np.arange(100) < 40).astype(int)) == pytest.approx(
+        0.3
+    )  # sure 0.9, right 0.6
 
 
 def test_reliability_counts_every_image_once():
@@ -53,7 +61,9 @@ def test_reliability_counts_every_image_once():
 @pytest.mark.parametrize("coverage", [0.9, 0.95, 0.99])
 def test_sets_hold_the_right_class_as_often_as_promised(coverage):
     shares, labels = honest(20_000)
-    chosen = prediction_sets(shares[10_000:], set_thresholds(shares[:10_000], labels[:10_000], coverage))
+    chosen = prediction_sets(
+        shares[10_000:], set_thresholds(shares[:10_000], labels[:10_000], coverage)
+    )
     assert abs(chosen[np.arange(10_000), labels[10_000:]].mean() - coverage) < 0.01
 
 
@@ -67,9 +77,13 @@ def test_sets_keep_their_promise_for_dishonest_probabilities_too():
 def test_groups_each_get_what_they_are_promised():
     shares, labels = honest(40_000)
     groups = np.array([0] * 5 + [1] * 5)
-    shares = np.where(groups, shares, with_temperature(shares, 5))  # the classes of the first group are underrated
+    shares = np.where(
+        groups, shares, with_temperature(shares, 5)
+    )  # the classes of the first group are underrated
     shares /= shares.sum(axis=1, keepdims=True)
-    chosen = prediction_sets(shares[20_000:], set_thresholds(shares[:20_000], labels[:20_000], 0.9, groups))
+    chosen = prediction_sets(
+        shares[20_000:], set_thresholds(shares[:20_000], labels[:20_000], 0.9, groups)
+    )
     held = chosen[np.arange(20_000), labels[20_000:]]
     assert all(abs(held[groups[labels[20_000:]] == group].mean() - 0.9) < 0.015 for group in (0, 1))
 
@@ -85,14 +99,21 @@ def test_the_sets_are_those_of_mapie(coverage):
     labels = rng.integers(0, 5, 3000)
     points = rng.normal(size=(3000, 2)) + np.array([[0, 0], [1, 0], [0, 1], [2, 1], [1, 2]])[labels]
     model = LogisticRegression().fit(points[:1000], labels[:1000])
-    mapie = SplitConformalClassifier(model, confidence_level=coverage, conformity_score="lac", prefit=True).conformalize(points[1000:2000], labels[1000:2000])
+    mapie = SplitConformalClassifier(
+        model, confidence_level=coverage, conformity_score="lac", prefit=True
+    ).conformalize(points[1000:2000], labels[1000:2000])
     theirs = mapie.predict_set(points[2000:])[1][:, :, 0]
-    ours = prediction_sets(model.predict_proba(points[2000:]), set_thresholds(model.predict_proba(points[1000:2000]), labels[1000:2000], coverage))
+    ours = prediction_sets(
+        model.predict_proba(points[2000:]),
+        set_thresholds(model.predict_proba(points[1000:2000]), labels[1000:2000], coverage),
+    )
     assert np.array_equal(theirs, ours) and 0 < ours.mean() < 1
 
 
 def test_another_prior_multiplies_each_class_by_its_ratio():
-    assert with_prior(np.array([[0.5, 0.5]]), np.array([1, 1]), np.array([3, 1])) == pytest.approx(np.array([[0.75, 0.25]]))
+    assert with_prior(np.array([[0.5, 0.5]]), np.array([1, 1]), np.array([3, 1])) == pytest.approx(
+        np.array([[0.75, 0.25]])
+    )
 
 
 def test_the_prior_of_training_changes_nothing():
@@ -101,4 +122,6 @@ def test_the_prior_of_training_changes_nothing():
 
 
 def test_a_class_that_was_never_seen_stays_out():
-    assert with_prior(np.array([[0.5, 0.5]]), np.array([0, 4]), np.array([1, 1])).tolist() == [[0, 1]]
+    assert with_prior(np.array([[0.5, 0.5]]), np.array([0, 4]), np.array([1, 1])).tolist() == [
+        [0, 1]
+    ]

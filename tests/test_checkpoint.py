@@ -12,19 +12,21 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 
-from lib.training.checkpoint import load_whole, random_states
 from lib.data import load_data
 from lib.errors import InputError
 from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, read_json
-from lib.training.evaluate import history, measure_run, predict_parts
 from lib.params import TrainingParameters
 from lib.runs import save_run
+from lib.training.checkpoint import load_whole, random_states
+from lib.training.evaluate import history, measure_run, predict_parts
 from lib.training.learner import fit, make_learner
 
 RATE, KILLS = 5e-3, 12
 LONG = TrainingParameters(epochs=48, average=0.9, augment=1.0, precision="float32")
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pytest", "lib.training.learner", "lib.training.evaluate", "lib.training.together"])  # imported once, not at each start
+PROCESSES.set_forkserver_preload(
+    ["pytest", "lib.training.learner", "lib.training.evaluate", "lib.training.together"]
+)  # imported once, not at each start
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,9 @@ class Stop(Callback):
 
 
 def trained(data, checkpoint=None, stop=None, rate=RATE, **settings):
-    parameters = TrainingParameters(**{"epochs": 3, "precision": "float32", "batch_size": 16} | settings)
+    parameters = TrainingParameters(
+        **{"epochs": 3, "precision": "float32", "batch_size": 16} | settings
+    )
     learner = make_learner(data, parameters)
     learner.add_cb(Stop(stop))
     with contextlib.suppress(KeyboardInterrupt):
@@ -65,8 +69,11 @@ def traces(learner):
     recorder = learner.recorder
     return {
         "weights": {name: value.tolist() for name, value in learner.model.state_dict().items()},
-        "values": [list(row) for row in recorder.values], "losses": list(map(float, recorder.losses)),
-        "rates": list(map(float, recorder.lrs)), "steps": list(recorder.iters), "smooth": float(recorder.smooth_loss.value),
+        "values": [list(row) for row in recorder.values],
+        "losses": list(map(float, recorder.losses)),
+        "rates": list(map(float, recorder.lrs)),
+        "steps": list(recorder.iters),
+        "smooth": float(recorder.smooth_loss.value),
         "hps": {name: list(map(float, values)) for name, values in recorder.hps.items()},
         "random": json.dumps(random_states(learner), default=torch.Tensor.tolist),
     }
@@ -111,7 +118,9 @@ def begin_and_kill(folder, moment, while_writing):
     process.kill()
     process.join()
     epochs = load_whole(folder / CHECKPOINT)["next_epoch"] if (folder / CHECKPOINT).exists() else 0
-    print(f"killed after {time.monotonic() - start:.2f} s, epoch {epochs}{', while writing' * while_writing}")
+    print(
+        f"killed after {time.monotonic() - start:.2f} s, epoch {epochs}{', while writing' * while_writing}"
+    )
 
 
 def results(folder):
@@ -130,20 +139,33 @@ def test_a_run_that_is_killed_at_random_moments_leaves_the_same_files(tmp_path):
     for i in range(KILLS):
         begin_and_kill(killed, moments.uniform(0.2, 2.6) * epoch, while_writing=i % 3 == 2)
     begun(train_a_run, killed).join()
-    assert results(killed) == results(whole) and results(whole).keys() == {METRICS, MODEL, HISTORY, PREDICTIONS}
+    assert results(killed) == results(whole) and results(whole).keys() == {
+        METRICS,
+        MODEL,
+        HISTORY,
+        PREDICTIONS,
+    }
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "triangular2", "constant"])
-@pytest.mark.parametrize("recipe", [
-    {"patience": 2, "epochs": 40, "rate": 0.03}, {"average": 0.9, "augment": 1.0}, {"network": "lenet", "erase": 0.5, "warp": 1.0},
-], ids=lambda recipe: next(iter(recipe)))
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"patience": 2, "epochs": 40, "rate": 0.03},
+        {"average": 0.9, "augment": 1.0},
+        {"network": "lenet", "erase": 0.5, "warp": 1.0},
+    ],
+    ids=lambda recipe: next(iter(recipe)),
+)
 def test_a_training_that_breaks_off_continues_to_the_same_bits(data, tmp_path, recipe, schedule):
     whole = trained(data, schedule=schedule, **recipe)
     stop = len(whole.recorder.values) - 1  # with patience, after an epoch without improvement
     trained(data, tmp_path / CHECKPOINT, stop, schedule=schedule, **recipe)
     assert load_whole(tmp_path / CHECKPOINT)["next_epoch"] == stop
     for _ in range(2):  # the second time no epoch is left to train
-        assert traces(trained(data, tmp_path / CHECKPOINT, schedule=schedule, **recipe)) == traces(whole)
+        assert traces(trained(data, tmp_path / CHECKPOINT, schedule=schedule, **recipe)) == traces(
+            whole
+        )
         assert load_whole(tmp_path / CHECKPOINT)["next_epoch"] == recipe.get("epochs", 3)
 
 
@@ -163,13 +185,22 @@ def test_continuing_says_where_and_counts_the_seconds_of_both_sessions(data, tmp
 def test_a_checkpoint_of_another_training_is_not_used(data, tmp_path, capsys, change):
     trained(data, tmp_path / CHECKPOINT, stop=1)
     assert traces(trained(data, tmp_path / CHECKPOINT, **change)) == traces(trained(data, **change))
-    assert f"{tmp_path / CHECKPOINT} belongs to another training: starting anew\n" in capsys.readouterr().out
+    assert (
+        f"{tmp_path / CHECKPOINT} belongs to another training: starting anew\n"
+        in capsys.readouterr().out
+    )
 
 
-@pytest.mark.parametrize("change", [
-    lambda learner: learner.model.network.classifier[-1].bias.data.fill_(0.5), lambda learner: vars(learner).update(data_checksum="other"),
-    lambda learner: torch.rand(1), lambda learner: torch.set_num_threads(2),
-], ids=["weights", "data", "random state", "threads"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda learner: learner.model.network.classifier[-1].bias.data.fill_(0.5),
+        lambda learner: vars(learner).update(data_checksum="other"),
+        lambda learner: torch.rand(1),
+        lambda learner: torch.set_num_threads(2),
+    ],
+    ids=["weights", "data", "random state", "threads"],
+)
 def test_a_checkpoint_that_began_otherwise_is_not_used(data, tmp_path, capsys, change):
     trained(data, tmp_path / CHECKPOINT, stop=1)
     parameters = TrainingParameters(epochs=3, precision="float32", batch_size=16)
@@ -179,8 +210,15 @@ def test_a_checkpoint_that_began_otherwise_is_not_used(data, tmp_path, capsys, c
     assert "belongs to another training" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("damage", [lambda whole: whole[:-100], lambda whole: whole[:300_000] + b"?" + whole[300_001:],
-                                    lambda whole: b"", lambda whole: b"\x80\x04pickle"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:-100],
+        lambda whole: whole[:300_000] + b"?" + whole[300_001:],
+        lambda whole: b"",
+        lambda whole: b"\x80\x04pickle",
+    ],
+)
 def test_a_damaged_checkpoint_is_replaced(data, tmp_path, capsys, damage):
     trained(data, tmp_path / CHECKPOINT, stop=1)
     (tmp_path / CHECKPOINT).write_bytes(damage((tmp_path / CHECKPOINT).read_bytes()))
@@ -190,13 +228,21 @@ def test_a_damaged_checkpoint_is_replaced(data, tmp_path, capsys, damage):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_full_disk_is_reported_and_leaves_the_checkpoint_before(data, tmp_path, monkeypatch, capsys, call):
+def test_a_full_disk_is_reported_and_leaves_the_checkpoint_before(
+    data, tmp_path, monkeypatch, capsys, call
+):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
     trained(data, tmp_path / CHECKPOINT, stop=2)
-    with monkeypatch.context() as patch, pytest.raises(InputError, match=r"checkpoint.pt cannot be written \(No space left on device\); "
-                                                       "free some space and run again: it continues after epoch 2.$"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(
+            InputError,
+            match=r"checkpoint.pt cannot be written \(No space left on device\); "
+            "free some space and run again: it continues after epoch 2.$",
+        ),
+    ):
         patch.setattr(os, call, fail)
         trained(data, tmp_path / CHECKPOINT)
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
@@ -214,7 +260,14 @@ def test_the_finder_and_predictions_leave_checkpoints_alone(data, tmp_path):
 def test_saving_a_run_removes_its_checkpoint(data, tmp_path):
     learner = trained(data, tmp_path / CHECKPOINT)
     predictions = dict.fromkeys(("valid", "test"), (data.test_labels, np.full((20, 10), 0.1)))
-    save_run(tmp_path, learner.model, {"network": "custom"}, history(learner), predictions, data.class_names)
+    save_run(
+        tmp_path,
+        learner.model,
+        {"network": "custom"},
+        history(learner),
+        predictions,
+        data.class_names,
+    )
     assert not (tmp_path / CHECKPOINT).exists() and (tmp_path / METRICS).exists()
 
 
@@ -250,7 +303,9 @@ def test_the_scale_of_gradients_is_kept(data, tmp_path):
 
 def train_together(checkpoint, whoever_waits):
     torch.set_num_threads(2)
-    parameters = TrainingParameters(epochs=20, processes=2, average=0.5, augment=1.0, batch_size=16, precision="float32")
+    parameters = TrainingParameters(
+        epochs=20, processes=2, average=0.5, augment=1.0, batch_size=16, precision="float32"
+    )
     learner = make_learner(load_data(per_class=10, test_per_class=2), parameters)
     whoever_waits.send("fit begins")
     fit(learner, parameters, RATE, checkpoint)
@@ -265,14 +320,21 @@ def training_together(checkpoint):
         torchrun, *workers = psutil.Process(launcher.pid).children(recursive=True)
     finally:
         launcher.kill()
-    assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=1)[1]  # at once, not when they next print in vain
+    assert (
+        len(workers) == 2 and not psutil.wait_procs(workers, timeout=1)[1]
+    )  # at once, not when they next print in vain
     assert not psutil.wait_procs([torchrun], timeout=20)[1]
 
 
 def copied(checkpoint, epoch):
     """A copy of a checkpoint, made as soon as it has come to this epoch."""
     copy = checkpoint.with_suffix(f".{epoch}")
-    wait_for(lambda: checkpoint.exists() and load_whole(shutil.copy(checkpoint, copy))["next_epoch"] == epoch, every=0.05)
+    wait_for(
+        lambda: (
+            checkpoint.exists() and load_whole(shutil.copy(checkpoint, copy))["next_epoch"] == epoch
+        ),
+        every=0.05,
+    )
     return copy
 
 

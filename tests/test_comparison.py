@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from lib.menu import commands, comparison
 from lib.errors import InputError
+from lib.menu import commands, comparison
 
 
 @pytest.fixture
@@ -14,7 +14,9 @@ def results(tmp_path, monkeypatch):
     def write(profile, run, **metrics):
         folder = tmp_path / "outputs" / profile / run
         folder.mkdir(parents=True)
-        everything = dict.fromkeys(comparison.RESULTS, 0.5) | {"epochs": 3, "batch_size": 64} | metrics
+        everything = (
+            dict.fromkeys(comparison.RESULTS, 0.5) | {"epochs": 3, "batch_size": 64} | metrics
+        )
         (folder / "metrics.json").write_text(json.dumps(everything))
 
     return write
@@ -32,7 +34,10 @@ def test_runs_of_two_profiles_are_matched_by_name(results):
         results("a", run)
     results("b", "custom-one_cycle-seed1")
     results("b", "lenet-one_cycle-seed1")
-    assert [name for name, _, _ in comparison.matched(comparison.read_runs("a"), comparison.read_runs("b"))] == ["custom-one_cycle-seed1"]
+    assert [
+        name
+        for name, _, _ in comparison.matched(comparison.read_runs("a"), comparison.read_runs("b"))
+    ] == ["custom-one_cycle-seed1"]
 
 
 def test_two_single_runs_are_compared_whatever_their_names(results, capsys):
@@ -69,5 +74,8 @@ def test_profiles_without_a_run_in_common_are_refused(results):
     for profile, runs in [("a", "pq"), ("b", "rs")]:
         for run in runs:
             results(profile, run)
-    with pytest.raises(InputError, match="no run of the same name: compare single runs instead, such as a/p with b/r"):
+    with pytest.raises(
+        InputError,
+        match="no run of the same name: compare single runs instead, such as a/p with b/r",
+    ):
         commands.compare_runs("a", "b")

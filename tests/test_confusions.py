@@ -1,11 +1,19 @@
 import numpy as np
 import pytest
 
-from lib.data.classes import BYCLASS, BYMERGE, class_names, fold_case, fold_look_alikes
 from lib.analysis.confusions import (
-    count_confusions, error_budget, errors_only, found_groups, look_alike_pairs, merged_accuracy, row_normalised, shared_mistakes,
-    suspicious_labels, top_pairs,
+    count_confusions,
+    error_budget,
+    errors_only,
+    found_groups,
+    look_alike_pairs,
+    merged_accuracy,
+    row_normalised,
+    shared_mistakes,
+    suspicious_labels,
+    top_pairs,
 )
+from lib.data.classes import BYCLASS, BYMERGE, class_names, fold_case, fold_look_alikes
 
 NAMES = ["0", "O", "1"]
 ACTUAL = np.array([0, 0, 0, 0, 1, 1, 2])
@@ -40,7 +48,12 @@ def test_the_share_of_a_pair_is_of_its_actual_class():
 
 def test_look_alike_pairs_shows_both_directions_in_one_row():
     row = look_alike_pairs(COUNTS, NAMES).iloc[0]
-    assert (row["actual"], row["predicted"], row["count"], row["count_reversed"]) == ("0", "O", 1, 2)
+    assert (row["actual"], row["predicted"], row["count"], row["count_reversed"]) == (
+        "0",
+        "O",
+        1,
+        2,
+    )
 
 
 def test_merging_forgives_errors_within_a_group():
@@ -56,8 +69,18 @@ def test_shared_mistakes_counts_images_by_how_many_networks_miss_them():
 
 
 def test_class_names_of_every_split_have_the_right_number():
-    sizes = {split: len(class_names(split)) for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")}
-    assert sizes == {"byclass": 62, "bymerge": 47, "balanced": 47, "letters": 26, "digits": 10, "mnist": 10}
+    sizes = {
+        split: len(class_names(split))
+        for split in ("byclass", "bymerge", "balanced", "letters", "digits", "mnist")
+    }
+    assert sizes == {
+        "byclass": 62,
+        "bymerge": 47,
+        "balanced": 47,
+        "letters": 26,
+        "digits": 10,
+        "mnist": 10,
+    }
 
 
 def test_merged_splits_keep_the_eleven_small_letters_that_differ_from_their_capital():
@@ -108,7 +131,13 @@ def test_every_error_is_counted_once_under_its_first_cause():
     actual = np.array([MIXED.index(name) for name in "xO016990"])
     predicted = np.array([MIXED.index(name) for name in "XooX9610"])
     budget = error_budget(actual, predicted, MIXED, ["69"], np.array([6]))
-    assert budget == {"case only": 2, "look-alikes": 1, "found groups": 2, "suspected labels": 1, "rest": 1}
+    assert budget == {
+        "case only": 2,
+        "look-alikes": 1,
+        "found groups": 2,
+        "suspected labels": 1,
+        "rest": 1,
+    }
 
 
 def test_no_error_is_no_cause():
@@ -116,7 +145,10 @@ def test_no_error_is_no_cause():
 
 
 def sure_of(labels, n_classes, rng):
-    shares = rng.dirichlet(np.ones(n_classes), len(labels)) + rng.uniform(1, 9, (len(labels), 1)) * np.eye(n_classes)[labels]
+    shares = (
+        rng.dirichlet(np.ones(n_classes), len(labels))
+        + rng.uniform(1, 9, (len(labels), 1)) * np.eye(n_classes)[labels]
+    )
     return shares / shares.sum(axis=1, keepdims=True)
 
 
@@ -134,7 +166,9 @@ def test_look_alikes_and_case_are_no_ground_for_suspicion():
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(9), 200)
     labels = truth.copy()
-    labels[np.r_[0:20, 1000:1020, 1400:1420]] = np.repeat([1, 6, 8], 20)  # 0 as O, x as X, and 6 as 9 within a group
+    labels[np.r_[0:20, 1000:1020, 1400:1420]] = np.repeat(
+        [1, 6, 8], 20
+    )  # 0 as O, x as X, and 6 as 9 within a group
     assert suspicious_labels(labels, sure_of(truth, 9, rng), MIXED, ["69"]).empty
 
 

@@ -5,15 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-
 from archives import write_archive
+
 from lib.data import cache, emnist, strokes
 from lib.data.cache import cached_arrays, save_blocks
 from lib.data.load import CharacterData, capped, load_data, stratified
 from lib.errors import InputError
 from lib.files import ROOT
 from lib.params import DataParameters
-
 
 pytestmark = pytest.mark.usefixtures("data")
 
@@ -47,7 +46,11 @@ def test_generated_strokes_have_the_shapes_and_types_promised():
 
 def test_the_three_parts_share_no_image(quick):
     found = load_data(per_class=20)
-    train, valid, test = as_set(found.train_images), as_set(found.valid_images), as_set(found.test_images)
+    train, valid, test = (
+        as_set(found.train_images),
+        as_set(found.valid_images),
+        as_set(found.test_images),
+    )
     assert not train & valid and not train & test and not valid & test
 
 
@@ -66,8 +69,12 @@ def test_images_keep_their_labels_and_order(quick):
     found = load_data(per_class=10)
     images, labels = strokes.generate(10)
     kept = np.array([image.tobytes() in as_set(found.train_images) for image in images])
-    assert np.array_equal(images[kept], found.train_images) and np.array_equal(labels[kept], found.train_labels)
-    assert np.array_equal(images[~kept], found.valid_images) and np.array_equal(labels[~kept], found.valid_labels)
+    assert np.array_equal(images[kept], found.train_images) and np.array_equal(
+        labels[kept], found.train_labels
+    )
+    assert np.array_equal(images[~kept], found.valid_images) and np.array_equal(
+        labels[~kept], found.valid_labels
+    )
 
 
 def test_another_seed_divides_otherwise():
@@ -112,7 +119,10 @@ def test_without_a_cap_every_image_is_used(unbalanced):
 def test_another_archive_is_not_called_emnist(unbalanced):
     found = load_data(source="emnist", split="bymerge", archive=str(unbalanced))
     assert found.dataset == "archive small.zip" and found.split == "bymerge"
-    assert found.note == f"Archive small.zip, md5 {found.checksum}, is not the official EMNIST archive."
+    assert (
+        found.note
+        == f"Archive small.zip, md5 {found.checksum}, is not the official EMNIST archive."
+    )
 
 
 def test_the_official_archive_is_called_emnist(unbalanced, monkeypatch):
@@ -124,7 +134,9 @@ def test_the_official_archive_is_called_emnist(unbalanced, monkeypatch):
 def test_strokes_follow_the_split(quick):
     found = load_data(per_class=10, split="letters")
     assert "".join(found.class_names) == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    assert len(found.train_labels) + len(found.valid_labels) == 520 and set(found.test_labels) == set(range(26))
+    assert len(found.train_labels) + len(found.valid_labels) == 520 and set(
+        found.test_labels
+    ) == set(range(26))
 
 
 def test_the_second_call_generates_nothing(quick):
@@ -158,18 +170,24 @@ def test_a_folder_without_a_test_part_gives_a_fifth_of_each_class(quick, tmp_pat
             pixels[10:50, 20 + i : 25 + i] = 0
             Image.fromarray(pixels).save(tmp_path / "own" / name / f"{i}.png")
     found = load_data(source="folder", folder=str(tmp_path / "own"))
-    assert [np.bincount(part).tolist() for part in (found.test_labels, found.valid_labels, found.train_labels)] == [
-        [2, 2], [1, 1], [7, 7]]
+    assert [
+        np.bincount(part).tolist()
+        for part in (found.test_labels, found.valid_labels, found.train_labels)
+    ] == [[2, 2], [1, 1], [7, 7]]
     assert (found.dataset, found.split, found.class_names) == ("folder own", "", ["1", "7"])
 
 
 def test_overrides_come_on_top_of_parameters(quick):
     found = load_data(DataParameters(per_class=10, test_per_class=3), test_per_class=2)
     assert isinstance(found, CharacterData)
-    assert len(found.test_labels) == 124 and len(found.train_labels) + len(found.valid_labels) == 620
+    assert (
+        len(found.test_labels) == 124 and len(found.train_labels) + len(found.valid_labels) == 620
+    )
 
 
-@pytest.mark.parametrize("wrong", [{"sorce": "emnist"}, {"per_class": 1}, {"source": "folder"}, {"split": "both"}])
+@pytest.mark.parametrize(
+    "wrong", [{"sorce": "emnist"}, {"per_class": 1}, {"source": "folder"}, {"split": "both"}]
+)
 def test_a_wrong_parameter_is_one_sentence(wrong):
     with pytest.raises(InputError, match=f"{next(iter(wrong))}") as caught:
         load_data(**wrong)
@@ -208,9 +226,15 @@ def test_what_a_killed_build_left_is_not_used(data):
     assert list(cached_arrays("squares", save_squares)) == ["squares"]
 
 
-@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b""),
-                                    lambda file: file.write_bytes(file.read_bytes()[:999]),
-                                    lambda file: file.with_name("contents.json").write_text("{")])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.unlink(),
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:999]),
+        lambda file: file.with_name("contents.json").write_text("{"),
+    ],
+)
 def test_a_damaged_cache_is_built_anew(damage, data):
     cached_arrays("squares", save_squares)
     damage(data / "cache" / "squares" / "squares.npy")
@@ -221,7 +245,9 @@ def test_a_full_disk_is_one_sentence(data):
     def build(folder):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(InputError, match="squares cannot be written .No space left on device.; free some"):
+    with pytest.raises(
+        InputError, match="squares cannot be written .No space left on device.; free some"
+    ):
         cached_arrays("squares", build)
 
 
@@ -247,10 +273,17 @@ def test_processes_that_ask_at_once_build_once(tmp_path):
 
 def test_blocks_join_to_one_array(tmp_path):
     images = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2)
-    save_blocks(tmp_path / "images.npy", (7, 2, 2), (block.transpose(0, 2, 1) for block in np.split(images, [3, 6])))
+    save_blocks(
+        tmp_path / "images.npy",
+        (7, 2, 2),
+        (block.transpose(0, 2, 1) for block in np.split(images, [3, 6])),
+    )
     assert np.array_equal(np.load(tmp_path / "images.npy"), images.transpose(0, 2, 1))
 
 
 def test_the_data_folder_lies_beside_lib(monkeypatch):
     monkeypatch.delenv("HANDWRITING_DATA")
-    assert cache.data_folder().name == "data" and (cache.data_folder().parent / "lib" / "data" / "cache.py").is_file()
+    assert (
+        cache.data_folder().name == "data"
+        and (cache.data_folder().parent / "lib" / "data" / "cache.py").is_file()
+    )

@@ -7,11 +7,23 @@ from rich.console import Console
 from rich.live import Live
 
 from lib.running import progress as display
-from lib.running.progress import LiveDisplay, PlainDisplay, Row, cells, clock, total
 from lib.running.plan import Outcome, Step
+from lib.running.progress import LiveDisplay, PlainDisplay, Row, cells, clock, total
 
-FIRST, SECOND = (Step(f"03-train {network}-one_cycle-seed0", "notebooks/03-train.ipynb", "outputs/none", {}) for network in ("lenet", "custom"))
-HALF_WAY = {"step": FIRST.name, "epoch": 2, "epochs": 4, "batch": 5, "batches": 10, "loss": 1.25, "accuracy": 0.5, "memory": 2e9}
+FIRST, SECOND = (
+    Step(f"03-train {network}-one_cycle-seed0", "notebooks/03-train.ipynb", "outputs/none", {})
+    for network in ("lenet", "custom")
+)
+HALF_WAY = {
+    "step": FIRST.name,
+    "epoch": 2,
+    "epochs": 4,
+    "batch": 5,
+    "batches": 10,
+    "loss": 1.25,
+    "accuracy": 0.5,
+    "memory": 2e9,
+}
 
 
 @pytest.fixture
@@ -38,8 +50,11 @@ def test_a_log_has_a_line_per_event(log, now):
     log.ended(FIRST, Outcome("done", 65))
     log.ended(SECOND, Outcome("fresh"))
     assert [line.removeprefix("03-train ") for line in lines(log)] == [
-        "lenet-one_cycle-seed0: started", "lenet-one_cycle-seed0: continuing after epoch 3 of 10",
-        "lenet-one_cycle-seed0: done after 65 s", "custom-one_cycle-seed0: fresh"]
+        "lenet-one_cycle-seed0: started",
+        "lenet-one_cycle-seed0: continuing after epoch 3 of 10",
+        "lenet-one_cycle-seed0: done after 65 s",
+        "custom-one_cycle-seed0: fresh",
+    ]
 
 
 def test_a_thousand_quick_epochs_do_not_flood_a_log(log, now):
@@ -59,7 +74,14 @@ def test_what_is_told_of_a_step_that_has_ended_is_not_shown(log, now):
 
 def test_a_row_shows_epoch_loss_accuracy_time_and_memory(now):
     row = Row(FIRST, state="running", began=940, latest=HALF_WAY)
-    assert [str(cell) for cell in cells(row)] == ["03 lenet-one_cycle-seed0", "epoch 2/4  50%", "1.250", "50.0%", "1:00 of 2:40", "2.0 GB"]
+    assert [str(cell) for cell in cells(row)] == [
+        "03 lenet-one_cycle-seed0",
+        "epoch 2/4  50%",
+        "1.250",
+        "50.0%",
+        "1:00 of 2:40",
+        "2.0 GB",
+    ]
 
 
 def test_the_time_of_last_time_is_expected_until_it_is_exceeded(now):
@@ -69,12 +91,24 @@ def test_the_time_of_last_time_is_expected_until_it_is_exceeded(now):
 
 
 def test_the_total_divides_what_is_left_among_what_runs(now):
-    running = [Row(step, state="running", began=990, usual=20, latest={"memory": 1e9}) for step in (FIRST, SECOND)]
-    assert total([*running, Row(FIRST, usual=30)], elapsed=60) == ["total", "0 of 3", "", "", "1:00 of 1:30", "2.0 GB"]
+    running = [
+        Row(step, state="running", began=990, usual=20, latest={"memory": 1e9})
+        for step in (FIRST, SECOND)
+    ]
+    assert total([*running, Row(FIRST, usual=30)], elapsed=60) == [
+        "total",
+        "0 of 3",
+        "",
+        "",
+        "1:00 of 1:30",
+        "2.0 GB",
+    ]
 
 
 def test_a_table_that_is_too_long_shows_what_goes_on(now):
-    steps = [Step(f"03-train net-one_cycle-seed{seed}", "n", "outputs/none", {}) for seed in range(50)]
+    steps = [
+        Step(f"03-train net-one_cycle-seed{seed}", "n", "outputs/none", {}) for seed in range(50)
+    ]
     console = Console(file=io.StringIO(), width=80, height=15, force_terminal=True)
     shown = LiveDisplay(steps, Live(console=console))
     shown.queued(steps[40])

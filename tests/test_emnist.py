@@ -4,12 +4,11 @@ import zipfile
 
 import numpy as np
 import pytest
-
 from archives import characters, idx, mapping, write_archive
+
 from lib.data import cache, emnist
 from lib.data.classes import BYCLASS, NAMES, class_names, split_labels
 from lib.errors import InputError
-
 
 pytestmark = pytest.mark.usefixtures("data")
 
@@ -23,8 +22,13 @@ def refusal(split, archive, data):
     """The message that loading ends with, after a look that it left no arrays behind."""
     with pytest.raises(InputError) as caught:
         emnist.load(split, archive)
-    assert [file for file in data.rglob("*") if file.is_file() and file.name not in ("md5.npy", cache.CONTENTS)
-            and file.suffix != ".lock"] == []
+    assert [
+        file
+        for file in data.rglob("*")
+        if file.is_file()
+        and file.name not in ("md5.npy", cache.CONTENTS)
+        and file.suffix != ".lock"
+    ] == []
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -52,7 +56,11 @@ def test_letters_are_stored_from_1_and_named_a_to_z(archive):
 
 def test_balanced_counts_small_c_with_capital_c():
     labels = split_labels("balanced")
-    assert labels[BYCLASS.index("c")] == labels[BYCLASS.index("C")] == class_names("balanced").index("C")
+    assert (
+        labels[BYCLASS.index("c")]
+        == labels[BYCLASS.index("C")]
+        == class_names("balanced").index("C")
+    )
 
 
 def test_balanced_tells_small_a_from_capital_a():
@@ -67,7 +75,9 @@ def test_digits_have_no_label_for_letters():
 @pytest.mark.parametrize("split", NAMES)
 def test_images_that_are_stored_upright_are_refused(split, archive, data):
     write_archive(archive, split, train_images=idx(characters(split, "train")[0]))
-    assert f"emnist-{split}-train-images-idx3-ubyte.gz" in (message := refusal(split, archive, data))
+    assert f"emnist-{split}-train-images-idx3-ubyte.gz" in (
+        message := refusal(split, archive, data)
+    )
     assert "not transposed" in message
 
 
@@ -84,7 +94,9 @@ def test_mirrored_images_are_refused(archive, data):
 
 @pytest.mark.parametrize("split", NAMES)
 def test_shuffled_labels_are_refused(split, archive, data):
-    labels = np.random.default_rng(0).permutation(characters(split, "train")[1]) + (split == "letters")
+    labels = np.random.default_rng(0).permutation(characters(split, "train")[1]) + (
+        split == "letters"
+    )
     write_archive(archive, split, train_labels=idx(labels))
     assert "do not fit their labels" in refusal(split, archive, data)
 
@@ -101,7 +113,11 @@ DAMAGES = {
     "wrong magic of images": ("train_images", b"\0\0\x0d" + IMAGES[3:], "IDX magic"),
     "wrong magic of labels": ("train_labels", b"\0\0\x08\x03" + LABELS[4:], "IDX magic"),
     "empty": ("train_labels", b"", "IDX magic"),
-    "more images than labels": ("train_images", idx(np.repeat(characters("digits", "train")[0], 2, 0)), "120 images"),
+    "more images than labels": (
+        "train_images",
+        idx(np.repeat(characters("digits", "train")[0], 2, 0)),
+        "120 images",
+    ),
     "images cut short": ("train_images", IMAGES[:-5], "ends before"),
     "images too long": ("train_images", IMAGES + b"\0", "goes on"),
     "labels cut short": ("train_labels", LABELS[:-1], "60 labels and 59 follow"),
@@ -110,7 +126,11 @@ DAMAGES = {
     "class without images": ("train_labels", LABELS.replace(b"\x09", b"\x01"), "class '9'"),
     "images of another size": ("train_images", idx(np.zeros((60, 32, 32))), "32 x 32"),
     "no test labels": ("test_labels", idx(np.zeros(0)), "no image"),
-    "other names": ("mapping", mapping("digits").replace("3 51", "3 52").encode(), "'4' for label 3"),
+    "other names": (
+        "mapping",
+        mapping("digits").replace("3 51", "3 52").encode(),
+        "'4' for label 3",
+    ),
     "other first label": ("mapping", b"1 48\r\n", "label 0"),
     "no mapping table": ("mapping", b"<html>", "no table of labels"),
 }
@@ -128,8 +148,16 @@ def test_a_letter_labelled_0_is_refused(archive, data):
     assert "label 0 is none of the 26" in refusal("letters", archive, data)
 
 
-@pytest.mark.parametrize("damage", [lambda packed: packed[:-9], lambda packed: packed[:40] + b"x" * 40 + packed[80:],
-                                    lambda packed: b"<html>", lambda packed: packed + b"x", lambda packed: None])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda packed: packed[:-9],
+        lambda packed: packed[:40] + b"x" * 40 + packed[80:],
+        lambda packed: b"<html>",
+        lambda packed: packed + b"x",
+        lambda packed: None,
+    ],
+)
 def test_a_damaged_or_missing_gzip_member_is_refused_by_name(damage, archive, data):
     write_archive(archive, damage=("train_images", damage))
     assert "emnist-digits-train-images-idx3-ubyte.gz" in refusal("digits", archive, data)
@@ -146,7 +174,9 @@ def test_a_zip_with_a_flipped_byte_is_refused(archive, data):
     assert "emnist-digits-train-images" in refusal("digits", archive, data)
 
 
-@pytest.mark.parametrize("content, words", [(b"\n<!DOCTYPE html><html>", "a web page"), (b"", "not a complete zip")])
+@pytest.mark.parametrize(
+    "content, words", [(b"\n<!DOCTYPE html><html>", "a web page"), (b"", "not a complete zip")]
+)
 def test_a_file_that_is_no_archive_is_refused(content, words, archive, data):
     archive.write_bytes(content)
     assert words in (message := refusal("digits", archive, data)) and str(archive) in message
@@ -158,7 +188,9 @@ def test_half_an_archive_is_refused(archive, data):
 
 
 def test_an_archive_that_is_not_there_is_refused(tmp_path, data):
-    assert "nowhere.zip is not readable (No such file" in refusal("digits", tmp_path / "nowhere.zip", data)
+    assert "nowhere.zip is not readable (No such file" in refusal(
+        "digits", tmp_path / "nowhere.zip", data
+    )
 
 
 def test_a_folder_is_refused_as_archive(tmp_path, data):
@@ -181,7 +213,9 @@ def test_an_archive_that_changed_is_read_again(archive):
 def test_any_archive_but_the_official_one_says_so(archive):
     loaded = emnist.load("digits", write_archive(archive))
     assert not loaded.official
-    assert loaded.note == f"Archive small.zip, md5 {loaded.md5}, is not the official EMNIST archive."
+    assert (
+        loaded.note == f"Archive small.zip, md5 {loaded.md5}, is not the official EMNIST archive."
+    )
 
 
 class Host(http.server.BaseHTTPRequestHandler):
@@ -207,7 +241,9 @@ def host(archive, monkeypatch):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         server.pages, server.asked = {"/good": (content, len(content))}, []
         url = f"http://127.0.0.1:{server.server_port}"
-        server.use = lambda *paths: monkeypatch.setattr(emnist, "URLS", tuple(url + path for path in paths))
+        server.use = lambda *paths: monkeypatch.setattr(
+            emnist, "URLS", tuple(url + path for path in paths)
+        )
         monkeypatch.setattr(emnist, "OFFICIAL_MD5", cache.file_md5(archive))
         monkeypatch.setattr(emnist, "OFFICIAL_MEBIBYTES", round(len(content) / 2**20, 2))
         yield server

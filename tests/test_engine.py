@@ -11,11 +11,12 @@ import plans
 import psutil
 import pytest
 
-from lib.running import plan as pipeline, staleness as freshness
-from lib.running.cluster import jobs_at_once, run_steps, visible_cards
 from lib.errors import InputError
 from lib.files import ROOT
 from lib.params import load_profile
+from lib.running import plan as pipeline
+from lib.running import staleness as freshness
+from lib.running.cluster import jobs_at_once, run_steps, visible_cards
 
 
 def planned(*settings):
@@ -38,19 +39,33 @@ def test_two_jobs_give_the_same_results_as_one(folder):
 def test_a_failing_notebook_stops_only_those_that_need_it(folder):
     plans.write(folder, pipeline.FIND, "raise RuntimeError('no rate')")
     outcomes = run_steps(planned("learning_rate=0"), jobs=2, threads=1)
-    assert states(outcomes) == {"01-explore-data": "done", "02-find-learning-rate": "failed", "03-train lenet-one_cycle-seed0": "skipped",
-                                "03-train custom-one_cycle-seed0": "skipped", "04-compare": "skipped", "05-confusions": "skipped"}
+    assert states(outcomes) == {
+        "01-explore-data": "done",
+        "02-find-learning-rate": "failed",
+        "03-train lenet-one_cycle-seed0": "skipped",
+        "03-train custom-one_cycle-seed0": "skipped",
+        "04-compare": "skipped",
+        "05-confusions": "skipped",
+    }
 
 
 def test_a_notebook_computes_with_its_share_of_the_threads(folder):
-    plans.write(folder, pipeline.EXPLORE, "import os\nassert os.environ['OMP_NUM_THREADS'] == os.environ['MKL_NUM_THREADS'] == '3'")
+    plans.write(
+        folder,
+        pipeline.EXPLORE,
+        "import os\nassert os.environ['OMP_NUM_THREADS'] == os.environ['MKL_NUM_THREADS'] == '3'",
+    )
     assert states(run_steps(planned()[:1], jobs=1, threads=3)) == {"01-explore-data": "done"}
 
 
 def test_as_many_notebooks_run_at_once_as_the_cores_or_cards_allow(monkeypatch):
     monkeypatch.setattr("lib.running.cluster.n_cores", lambda: 8)
     monkeypatch.setattr("lib.running.cluster.visible_cards", lambda: [])
-    assert jobs_at_once(0, threads=2, steps=10) == 4 and jobs_at_once(0, threads=2, steps=3) == 3 and jobs_at_once(7, 2, 10) == 7
+    assert (
+        jobs_at_once(0, threads=2, steps=10) == 4
+        and jobs_at_once(0, threads=2, steps=3) == 3
+        and jobs_at_once(7, 2, 10) == 7
+    )
     monkeypatch.setattr("lib.running.cluster.visible_cards", lambda: ["0", "1"])
     assert jobs_at_once(0, threads=2, steps=10) == 2
 
@@ -58,10 +73,16 @@ def test_as_many_notebooks_run_at_once_as_the_cores_or_cards_allow(monkeypatch):
 def test_each_job_has_a_graphics_card_of_its_own(folder, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     assert visible_cards() == ["3", "5"]
-    plans.write(folder, pipeline.TRAIN, "import os, time; print('card', os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(2)")
+    plans.write(
+        folder,
+        pipeline.TRAIN,
+        "import os, time; print('card', os.environ['CUDA_VISIBLE_DEVICES']); time.sleep(2)",
+    )
     steps = [step for step in planned() if step.run_folder]
     assert set(states(run_steps(steps, jobs=2, threads=1)).values()) == {"done"}
-    assert {card for card in ("card 3", "card 5") for step in steps if card in step.executed.read_text()} == {"card 3", "card 5"}
+    assert {
+        card for card in ("card 3", "card 5") for step in steps if card in step.executed.read_text()
+    } == {"card 3", "card 5"}
 
 
 def test_threads_are_shared_among_the_trainings_of_the_plan_whatever_runs_at_once(monkeypatch):
@@ -77,13 +98,17 @@ def test_an_address_where_no_scheduler_answers_is_reported(folder):
         run_steps(planned()[:1], jobs=1, threads=1, scheduler="tcp://127.0.0.1:9")
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=["ctrl-c", "kill", "terminate"])
+@pytest.mark.parametrize(
+    "sent", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM], ids=["ctrl-c", "kill", "terminate"]
+)
 def test_nothing_is_left_running_when_the_command_is_ended(folder, sent):
     plans.write(folder, pipeline.TRAIN, plans.SLOW)
     command = plans.Command(folder)
     command.wait_for("custom-one_cycle-seed0: started")
     command.wait_for("lenet-one_cycle-seed0: started")
-    assert len(plans.notebook_processes(folder)) >= 6  # command, two workers, two processes for notebooks, kernels
+    assert (
+        len(plans.notebook_processes(folder)) >= 6
+    )  # command, two workers, two processes for notebooks, kernels
     (os.killpg if sent == signal.SIGINT else os.kill)(command.process.pid, sent)
     code = command.process.wait(20)
     assert plans.wait_until_gone(folder) == []
@@ -100,7 +125,10 @@ def test_the_same_command_goes_on_after_it_was_killed(folder):
     assert plans.wait_until_gone(folder) == []
     again = plans.Command(folder)
     assert again.process.wait(90) == 0
-    assert "01-explore-data: fresh" in again.log.read_text() and "custom-one_cycle-seed0: done" in again.log.read_text()
+    assert (
+        "01-explore-data: fresh" in again.log.read_text()
+        and "custom-one_cycle-seed0: done" in again.log.read_text()
+    )
 
 
 @pytest.fixture
@@ -109,12 +137,19 @@ def cluster(folder):
     environment = os.environ | {"HANDWRITING_OUTPUTS": str(folder)}
 
     def start(module, *arguments):
-        return psutil.Popen([sys.executable, "-m", f"distributed.cli.{module}", *arguments, "--no-dashboard"], cwd=ROOT, env=environment,
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        return psutil.Popen(
+            [sys.executable, "-m", f"distributed.cli.{module}", *arguments, "--no-dashboard"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     file = folder / "scheduler.json"
     scheduler = start("dask_scheduler", "--port", "0", "--scheduler-file", str(file))
-    workers = [start("dask_worker", "--scheduler-file", str(file), "--nthreads", "1") for _ in range(2)]
+    workers = [
+        start("dask_worker", "--scheduler-file", str(file), "--nthreads", "1") for _ in range(2)
+    ]
     while not file.exists() or not file.read_text():
         time.sleep(0.1)
     yield json.loads(file.read_text())["address"], scheduler, workers
@@ -133,7 +168,12 @@ def test_a_cluster_gives_the_same_results_as_this_machine(folder, cluster):
 
 def kill_a_worker(cluster):
     """Kills a worker that runs a notebook, at once."""
-    busy = [child for worker in cluster[2] for child in worker.children() if len(child.children(recursive=True)) >= 2]
+    busy = [
+        child
+        for worker in cluster[2]
+        for child in worker.children()
+        if len(child.children(recursive=True)) >= 2
+    ]
     busy[0].kill()
 
 
@@ -162,7 +202,10 @@ def test_a_scheduler_that_is_killed_ends_everything_with_one_sentence(folder, cl
     command.wait_for("custom-one_cycle-seed0: started")
     cluster[1].kill()
     assert command.process.wait(60) == 2
-    assert "no longer answers" in command.log.read_text() and "Traceback" not in command.log.read_text()
+    assert (
+        "no longer answers" in command.log.read_text()
+        and "Traceback" not in command.log.read_text()
+    )
     assert plans.wait_until_gone(folder, 15) == []
 
 

@@ -29,11 +29,16 @@ def test_conda_installs_a_python_that_the_package_accepts():
 
 
 def test_lib_is_not_ignored_by_git():
-    ignored = subprocess.run(["git", "check-ignore", "lib/data/load.py"], cwd=ROOT, capture_output=True)
+    ignored = subprocess.run(
+        ["git", "check-ignore", "lib/data/load.py"], cwd=ROOT, capture_output=True
+    )
     assert ignored.returncode != 0
 
 
-@pytest.mark.parametrize("module", ["lib.data.strokes", "lib.data", "lib.networks", "lib.params", "lib.reading.recogniser"])
+@pytest.mark.parametrize(
+    "module",
+    ["lib.data.strokes", "lib.data", "lib.networks", "lib.params", "lib.reading.recogniser"],
+)
 def test_a_module_without_training_in_it_does_not_load_fastai(module):
     code = f"import sys, {module}; sys.exit('fastai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

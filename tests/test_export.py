@@ -7,15 +7,13 @@ import torch
 from rich.console import Console
 
 from lib import files
-
-from lib.menu import commands
-
-from lib.reading import onnx_file as export
+from lib.data.strokes import generate
 from lib.errors import InputError
+from lib.menu import commands
 from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
+from lib.reading import onnx_file as export
 from lib.reading.recogniser import Recogniser
 from lib.runs import save_model
-from lib.data.strokes import generate
 
 IMAGES = generate(per_class=17, part="test")[0][:1000]
 
@@ -32,7 +30,13 @@ def made(folder, network="custom", n_classes=62, temperature=0.5):
         last.weight *= 3 / logits.std(dim=0)[:, None]
         last.bias += 3 * (last.bias - logits.mean(dim=0)) / logits.std(dim=0) - last.bias
     names = [f"class {number}" for number in range(n_classes - 1)] + ["ß"]
-    save_model(folder / files.MODEL, model, network, names, {"temperature": temperature, "likelihoods": [0.25, 0.5]})
+    save_model(
+        folder / files.MODEL,
+        model,
+        network,
+        names,
+        {"temperature": temperature, "likelihoods": [0.25, 0.5]},
+    )
     return folder / files.MODEL
 
 
@@ -57,26 +61,40 @@ def test_an_exported_network_answers_as_torch_does(tmp_path, network, n_classes)
     path = made(tmp_path, network, n_classes)
     assert export.export_model(path, tmp_path / "model.onnx") <= 1e-4
     found, expected = probabilities(path, IMAGES), Recogniser.load(path).probabilities(IMAGES)
-    assert found.shape == (1000, n_classes) and found.dtype == np.float32 and np.abs(found - expected).max() <= 1e-4
+    assert (
+        found.shape == (1000, n_classes)
+        and found.dtype == np.float32
+        and np.abs(found - expected).max() <= 1e-4
+    )
     assert (found.argmax(axis=1) == expected.argmax(axis=1)).all()
 
 
 @pytest.mark.parametrize("n", [0, 1, 7])
 def test_an_exported_network_takes_any_number_of_images(exported, n):
-    assert np.allclose(probabilities(exported, IMAGES[:n]), Recogniser.load(exported).probabilities(IMAGES[:n]), atol=1e-4)
+    assert np.allclose(
+        probabilities(exported, IMAGES[:n]),
+        Recogniser.load(exported).probabilities(IMAGES[:n]),
+        atol=1e-4,
+    )
 
 
 def test_exported_probabilities_are_calibrated(exported, tmp_path):
     path = made(tmp_path, temperature=1.0)
     export.export_model(path, tmp_path / "model.onnx")
     powers = probabilities(path, IMAGES[:7]) ** 2
-    assert np.allclose(probabilities(exported, IMAGES[:7]), powers / powers.sum(axis=1, keepdims=True), atol=1e-4)
+    assert np.allclose(
+        probabilities(exported, IMAGES[:7]), powers / powers.sum(axis=1, keepdims=True), atol=1e-4
+    )
 
 
 def test_an_exported_network_says_what_it_takes_and_gives(exported):
-    taken, = session(exported).get_inputs()
-    given, = session(exported).get_outputs()
-    assert (taken.name, taken.type, taken.shape[1:]) == ("images", "tensor(uint8)", [28, 28]) and isinstance(taken.shape[0], str)
+    (taken,) = session(exported).get_inputs()
+    (given,) = session(exported).get_outputs()
+    assert (taken.name, taken.type, taken.shape[1:]) == (
+        "images",
+        "tensor(uint8)",
+        [28, 28],
+    ) and isinstance(taken.shape[0], str)
     assert (given.name, given.type, given.shape[1:]) == ("probabilities", "tensor(float)", [62])
 
 
@@ -93,18 +111,28 @@ def test_an_exported_network_names_no_file_of_this_machine(exported):
 
 
 def test_an_export_leaves_the_file_alone(exported):
-    assert sorted(path.name for path in exported.parent.iterdir()) == ["model.onnx", "model.safetensors"]
+    assert sorted(path.name for path in exported.parent.iterdir()) == [
+        "model.onnx",
+        "model.safetensors",
+    ]
 
 
 def fail(*_):
     raise RuntimeError("the exporter fails")
 
 
-@pytest.mark.parametrize("break_it", [
-    lambda patch: patch.setattr(export.WithProbabilities, "forward", fail),
-    lambda patch: patch.setattr(export.WithProbabilities, "forward", lambda self, images: self.network(self.preparation(images)).softmax(dim=1)),
-    lambda patch: patch.setattr("lib.reading.onnx_file.os.replace", fail),
-])
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda patch: patch.setattr(export.WithProbabilities, "forward", fail),
+        lambda patch: patch.setattr(
+            export.WithProbabilities,
+            "forward",
+            lambda self, images: self.network(self.preparation(images)).softmax(dim=1),
+        ),
+        lambda patch: patch.setattr("lib.reading.onnx_file.os.replace", fail),
+    ],
+)
 def test_a_failed_export_leaves_an_older_file_as_it_was(tmp_path, monkeypatch, break_it):
     path = made(tmp_path)
     (tmp_path / "model.onnx").write_text("older")
@@ -115,8 +143,15 @@ def test_a_failed_export_leaves_an_older_file_as_it_was(tmp_path, monkeypatch, b
 
 
 def test_a_network_that_answers_otherwise_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(export.WithProbabilities, "forward", lambda self, images: self.network(self.preparation(images)).neg().softmax(dim=1))
-    with pytest.raises(InputError, match=r"^The exported network does not answer as torch does \([\d,]+ other labels of 1,000, .* apart\), .*\.$"):
+    monkeypatch.setattr(
+        export.WithProbabilities,
+        "forward",
+        lambda self, images: self.network(self.preparation(images)).neg().softmax(dim=1),
+    )
+    with pytest.raises(
+        InputError,
+        match=r"^The exported network does not answer as torch does \([\d,]+ other labels of 1,000, .* apart\), .*\.$",
+    ):
         export.export_model(made(tmp_path), tmp_path / "model.onnx")
 
 
@@ -128,19 +163,28 @@ def test_an_export_to_something_else_than_an_onnx_file_is_refused(exported, tmp_
 
 
 @pytest.mark.parametrize("missing", [["onnx", "onnxruntime", "onnxscript"], ["onnxruntime"]])
-def test_a_missing_library_is_named_with_what_installs_it_before_anything_else(monkeypatch, missing):
+def test_a_missing_library_is_named_with_what_installs_it_before_anything_else(
+    monkeypatch, missing
+):
     find = export.find_spec
     monkeypatch.setattr(export, "find_spec", lambda name: None if name in missing else find(name))
-    with pytest.raises(InputError, match=rf"^invoke export needs {' and '.join(missing)}, .*`uv sync --extra export` or `pip install -e '.\[export\]'`\.$"):
+    with pytest.raises(
+        InputError,
+        match=rf"^invoke export needs {' and '.join(missing)}, .*`uv sync --extra export` or `pip install -e '.\[export\]'`\.$",
+    ):
         commands.export("nowhere", "nowhere", "nowhere", "nowhere")
 
 
-def test_the_command_says_where_the_file_is_how_large_and_how_far_from_torch(tmp_path, monkeypatch, capsys):
+def test_the_command_says_where_the_file_is_how_large_and_how_far_from_torch(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(commands, "console", Console(width=80))
     commands.export("", str(made(tmp_path)), "strokes", "")
     size = (tmp_path / "model.onnx").stat().st_size / 1e6
-    line, = capsys.readouterr().out.splitlines()
-    assert line.startswith(f"exported to {tmp_path / 'model.onnx'}, {size:.1f} MB; on 1,000 images the same labels as torch, probabilities at most ")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(
+        f"exported to {tmp_path / 'model.onnx'}, {size:.1f} MB; on 1,000 images the same labels as torch, probabilities at most "
+    )
 
 
 def test_the_repository_s_own_model_is_exported_to_the_current_folder(exported, monkeypatch):

@@ -7,7 +7,6 @@ from PIL import Image
 from lib.data import folder
 from lib.errors import InputError
 
-
 pytestmark = pytest.mark.usefixtures("data")
 
 
@@ -63,8 +62,12 @@ def test_both_polarities_give_the_same_image(own):
 def test_a_table_gives_the_same_as_class_folders(own, tmp_path):
     lines = [f"../own/{name}/{i}.png,{name}" for name in "1T" for i in range(3)]
     (tmp_path / "table").mkdir()
-    (tmp_path / "table" / "labels.csv").write_text("\n".join(["file,label", *lines]), encoding="utf-8-sig")
-    assert np.array_equal(folder.load(tmp_path / "table")[0]["images"], folder.load(own)[0]["images"])
+    (tmp_path / "table" / "labels.csv").write_text(
+        "\n".join(["file,label", *lines]), encoding="utf-8-sig"
+    )
+    assert np.array_equal(
+        folder.load(tmp_path / "table")[0]["images"], folder.load(own)[0]["images"]
+    )
 
 
 def test_lower_and_upper_can_be_spelt_out(own):

@@ -9,16 +9,19 @@ import time
 import plans
 import pytest
 
-from lib.running import plan as pipeline, staleness as freshness
 from lib.files import CHECKPOINT, ROOT, outputs_folder
-from lib.running.staleness import digest_of_code, modules, read_record, reasons
 from lib.params import Profile, load_profile
+from lib.running import plan as pipeline
+from lib.running import staleness as freshness
 from lib.running.notebook import NotebookProcess, run_step
+from lib.running.staleness import digest_of_code, modules, read_record, reasons
 
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    with NotebookProcess(threads=1, environment={"HANDWRITING_OUTPUTS": str(tmp_path_factory.mktemp("results"))}) as process:
+    with NotebookProcess(
+        threads=1, environment={"HANDWRITING_OUTPUTS": str(tmp_path_factory.mktemp("results"))}
+    ) as process:
         yield process
 
 
@@ -85,8 +88,12 @@ def test_the_data_matter(folder):
 
 def test_the_versions_of_libraries_matter(folder, monkeypatch):
     pretend(step_of(TRAINING))
-    monkeypatch.setattr(freshness, "_versions", lambda: (("torch", "99"), ("fastai", "2"), ("python", "3")))
-    assert why(step_of(TRAINING))[0].startswith("library torch: ") and why(step_of(TRAINING))[0].endswith(" -> 99")
+    monkeypatch.setattr(
+        freshness, "_versions", lambda: (("torch", "99"), ("fastai", "2"), ("python", "3"))
+    )
+    assert why(step_of(TRAINING))[0].startswith("library torch: ") and why(step_of(TRAINING))[
+        0
+    ].endswith(" -> 99")
 
 
 def test_a_file_that_is_read_matters_by_its_content(folder):
@@ -154,8 +161,14 @@ def test_a_checkpoint_is_kept_only_if_nothing_has_changed_since(folder, changed)
 
 def test_three_hundred_runs_are_planned_and_checked_in_three_seconds(folder):
     """The one test with a clock: the bound is the issue's, and ten times what it takes."""
+
     def check():
-        return [why(step) for step in planned(networks=["resnet", "lenet", "custom"], seeds=list(range(100))).values()]
+        return [
+            why(step)
+            for step in planned(
+                networks=["resnet", "lenet", "custom"], seeds=list(range(100))
+            ).values()
+        ]
 
     for step in planned(networks=["resnet", "lenet", "custom"], seeds=list(range(100))).values():
         pretend(step)
@@ -187,8 +200,15 @@ def real(tmp_path, monkeypatch):
 
 
 def test_a_changed_plotting_function_trains_nothing(real, tmp_path, monkeypatch):
-    copy_of_lib(tmp_path, monkeypatch, "lib/plots.py", lambda text: text.replace("font_scale=0.85", "font_scale=0.9"))
-    assert real() == dict.fromkeys([pipeline.EXPLORE, pipeline.FIND, *pipeline.ANALYSE], ["lib plots.py"])
+    copy_of_lib(
+        tmp_path,
+        monkeypatch,
+        "lib/plots.py",
+        lambda text: text.replace("font_scale=0.85", "font_scale=0.9"),
+    )
+    assert real() == dict.fromkeys(
+        [pipeline.EXPLORE, pipeline.FIND, *pipeline.ANALYSE], ["lib plots.py"]
+    )
 
 
 def test_a_changed_network_trains_anew_and_leaves_the_data_alone(real, tmp_path, monkeypatch):
@@ -200,13 +220,21 @@ def test_a_changed_network_trains_anew_and_leaves_the_data_alone(real, tmp_path,
 def test_a_changed_comment_or_docstring_of_lib_runs_nothing(real, tmp_path, monkeypatch):
     copy_of_lib(tmp_path, monkeypatch, "lib/networks.py", lambda text: text + "\n# a comment\n")
     assert real() == {}
-    assert digest_of_code(['def f():\n    """One."""\n    return 1']) == digest_of_code(['def f():\n    """Two."""\n    return 1'])
+    assert digest_of_code(['def f():\n    """One."""\n    return 1']) == digest_of_code(
+        ['def f():\n    """Two."""\n    return 1']
+    )
     assert digest_of_code(["f(1)"]) != digest_of_code(["f(2)"])
 
 
 def test_modules_are_followed_through_those_that_import_them():
     training = modules(ROOT / "notebooks" / "03-train.ipynb")
-    assert {"lib/training.py", "lib/loaders.py", "lib/augment.py", "lib/together.py", "lib/checkpoint.py"} <= set(training)
+    assert {
+        "lib/training.py",
+        "lib/loaders.py",
+        "lib/augment.py",
+        "lib/together.py",
+        "lib/checkpoint.py",
+    } <= set(training)
     assert not set(training) & freshness.RUNS_NOTEBOOKS
 
 
@@ -215,14 +243,24 @@ def test_modules_that_run_notebooks_exist():
 
 
 def test_checking_imports_neither_torch_nor_papermill():
-    code = ("import sys, lib.menu.commands, lib.data; from lib.params import load_profile; load_profile('strokes')\n"
-            "print([name for name in ('torch', 'papermill', 'distributed', 'scipy', 'matplotlib', 'fastai') if name in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    code = (
+        "import sys, lib.menu.commands, lib.data; from lib.params import load_profile; load_profile('strokes')\n"
+        "print([name for name in ('torch', 'papermill', 'distributed', 'scipy', 'matplotlib', 'fastai') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == "[]"
 
 
 def test_the_record_tells_where_each_value_came_from(folder):
-    step = pipeline.plan(load_profile("small"), "outputs/small", {"networks": "params/mine.yml", "epochs": "--set"})[2]
+    step = pipeline.plan(
+        load_profile("small"), "outputs/small", {"networks": "params/mine.yml", "epochs": "--set"}
+    )[2]
     pretend(step)
     origins = json.loads(freshness.record_path(step).read_text())["origins"]
-    assert (origins["network"], origins["epochs"], origins["seed"]) == ("params/mine.yml", "--set", "default")
+    assert (origins["network"], origins["epochs"], origins["seed"]) == (
+        "params/mine.yml",
+        "--set",
+        "default",
+    )

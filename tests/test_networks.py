@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from lib.errors import InputError
-from lib.networks import NETWORKS, Dropout, Flatten, Preparation, PreparedNetwork, count_parameters, layer_table, make_network
+from lib.networks import (
+    NETWORKS,
+    Dropout,
+    Flatten,
+    Preparation,
+    PreparedNetwork,
+    count_parameters,
+    layer_table,
+    make_network,
+)
 
 PARAMETERS = {"lenet": 1_206_590, "custom": 197_438, "resnet": 956_478, "wide": 767_550}
 each_network = pytest.mark.parametrize("name", NETWORKS)
@@ -16,7 +25,9 @@ def test_a_network_has_its_known_number_of_parameters(name):
 @each_network
 @pytest.mark.parametrize("n_classes", [10, 26, 47])
 def test_other_class_counts_change_only_the_last_layer(name, n_classes):
-    assert count_parameters(make_network(name, n_classes)) == PARAMETERS[name] - (257 if name == "wide" else 129) * (62 - n_classes)
+    assert count_parameters(make_network(name, n_classes)) == PARAMETERS[name] - (
+        257 if name == "wide" else 129
+    ) * (62 - n_classes)
 
 
 @each_network
@@ -32,7 +43,9 @@ def test_the_layer_table_accounts_for_every_parameter(name):
 
 def test_the_layer_table_counts_a_multiplication_and_an_addition_as_two():
     first = layer_table(make_network("lenet", 62))[0]
-    assert first["shape"] == (32, 26, 26) and first["mflops"] == pytest.approx(2 * 9 * 32 * 26 * 26 / 1e6)
+    assert first["shape"] == (32, 26, 26) and first["mflops"] == pytest.approx(
+        2 * 9 * 32 * 26 * 26 / 1e6
+    )
 
 
 def test_the_layer_table_leaves_the_network_as_it_was():
@@ -50,12 +63,21 @@ def test_preparation_brings_its_training_pixels_to_mean_0_and_deviation_1():
 
 def test_preparation_is_saved_with_the_weights():
     state = PreparedNetwork(make_network("custom", 10), Preparation(33, 78)).state_dict()
-    assert state["preparation.mean"].shape == (28, 28) and (state["preparation.mean"] == 33).all() and state["preparation.std"] == 78
+    assert (
+        state["preparation.mean"].shape == (28, 28)
+        and (state["preparation.mean"] == 33).all()
+        and state["preparation.std"] == 78
+    )
 
 
 def test_logits_are_float32_whatever_the_precision():
     images = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    assert PreparedNetwork(make_network("custom", 10), Preparation(), torch.bfloat16).eval()(images).dtype == torch.float32
+    assert (
+        PreparedNetwork(make_network("custom", 10), Preparation(), torch.bfloat16)
+        .eval()(images)
+        .dtype
+        == torch.float32
+    )
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones():
@@ -67,7 +89,9 @@ def test_dropout_drops_the_share_asked_for_and_keeps_the_mean():
     torch.manual_seed(0)
     dropped = Dropout(0.2).train()(torch.ones(200, 50, 4, 4).to(memory_format=torch.channels_last))
     assert (dropped == 0).float().mean() == pytest.approx(0.2, abs=0.005)
-    assert dropped.unique().tolist() == pytest.approx([0, 1.25]) and dropped.is_contiguous(memory_format=torch.channels_last)
+    assert dropped.unique().tolist() == pytest.approx([0, 1.25]) and dropped.is_contiguous(
+        memory_format=torch.channels_last
+    )
 
 
 def test_dropout_drops_independently_of_neighbours():

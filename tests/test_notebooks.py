@@ -9,9 +9,9 @@ from typing import Literal, get_args, get_origin
 import nbformat
 import pytest
 
-from lib.running import plan as pipeline
 from lib.files import ROOT
 from lib.params import DataParameters, Profile, TrainingParameters, load_profile
+from lib.running import plan as pipeline
 from lib.training.learner import SAME_TEST
 
 NOTEBOOKS = sorted(pipeline.NOTEBOOKS.glob("*.ipynb"))
@@ -26,11 +26,15 @@ def code_cells(path):
 def shows_something(cell):
     """True if the cell's last line is an expression, whose value a notebook displays."""
     last = cell.source.rstrip().splitlines()[-1]
-    return not (last.startswith((" ", *SILENT, ")")) or re.match(r"[\w\[\]\"', .:]+ [-+*/]?= ", last))
+    return not (
+        last.startswith((" ", *SILENT, ")")) or re.match(r"[\w\[\]\"', .:]+ [-+*/]?= ", last)
+    )
 
 
 def test_the_notebooks_are_numbered_from_1():
-    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(1, len(NOTEBOOKS) + 1)]
+    assert [path.stem[:2] for path in NOTEBOOKS] == [
+        f"{number:02d}" for number in range(1, len(NOTEBOOKS) + 1)
+    ]
 
 
 @each_notebook
@@ -42,7 +46,10 @@ def test_a_notebook_has_one_cell_of_parameters(path):
 def test_every_parameter_has_a_type_and_a_meaning(path):
     cell = next(cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", []))
     for line in cell.source.splitlines():
-        assert re.fullmatch(r"\w+: (str|int|float|list|dict) = .+  # .+|\w+: (str|int|float|list|dict) = .+ # .+", line), line
+        assert re.fullmatch(
+            r"\w+: (str|int|float|list|dict) = .+  # .+|\w+: (str|int|float|list|dict) = .+ # .+",
+            line,
+        ), line
 
 
 ALL_FIELDS = Profile.model_fields | TrainingParameters.model_fields
@@ -65,9 +72,13 @@ def test_the_parameters_are_those_of_the_models_with_their_types(path):
 @each_notebook
 def test_the_defaults_are_those_of_the_small_profile(path):
     small = load_profile("small").model_dump(mode="json")
-    small |= TrainingParameters().model_dump(include={"network", "seed", "schedule"}) | {"outputs": "outputs/small"}
+    small |= TrainingParameters().model_dump(include={"network", "seed", "schedule"}) | {
+        "outputs": "outputs/small"
+    }
     for name, (_, value) in pipeline.parameters_of(path).items():
-        expected = {key: small[name][key] for key in value} if name == "accuracy_bands" else small[name]
+        expected = (
+            {key: small[name][key] for key in value} if name == "accuracy_bands" else small[name]
+        )
         assert value == expected, name
 
 
@@ -77,7 +88,9 @@ def test_the_training_notebook_takes_every_setting_of_training_and_of_the_data()
 
 
 def test_the_finder_tests_the_rate_under_the_conditions_that_training_asks_for():
-    assert set(SAME_TEST) <= set(pipeline.parameters_of(pipeline.NOTEBOOKS / "02-find-learning-rate.ipynb"))
+    assert set(SAME_TEST) <= set(
+        pipeline.parameters_of(pipeline.NOTEBOOKS / "02-find-learning-rate.ipynb")
+    )
 
 
 def test_the_small_profile_is_the_default_one():
@@ -86,17 +99,25 @@ def test_the_small_profile_is_the_default_one():
 
 @each_notebook
 def test_a_notebook_is_stored_executed_from_top_to_bottom(path):
-    assert [cell.execution_count for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
+    assert [cell.execution_count for cell in code_cells(path)] == list(
+        range(1, len(code_cells(path)) + 1)
+    )
 
 
 @each_notebook
 def test_every_cell_that_shows_something_has_its_output_stored(path):
-    assert [cell.source for cell in code_cells(path) if shows_something(cell) and not cell.outputs] == []
+    assert [
+        cell.source for cell in code_cells(path) if shows_something(cell) and not cell.outputs
+    ] == []
 
 
 @each_notebook
 def test_no_cell_is_left_out_of_the_check(path):
-    assert not [cell for cell in code_cells(path) if "NBVAL_SKIP" in cell.source or "nbval-skip" in cell.metadata.get("tags", [])]
+    assert not [
+        cell
+        for cell in code_cells(path)
+        if "NBVAL_SKIP" in cell.source or "nbval-skip" in cell.metadata.get("tags", [])
+    ]
 
 
 @each_notebook
@@ -113,8 +134,14 @@ def test_no_cell_ends_in_a_semicolon_which_nbval_does_not_understand(path):
 @each_notebook
 def test_cells_are_short_and_figures_small(path):
     for cell in code_cells(path):
-        images = [output.data["image/png"] for output in cell.outputs if "image/png" in output.get("data", {})]
-        is_list = "parameters" in cell.metadata.get("tags", [])  # a line per parameter, however many there are
+        images = [
+            output.data["image/png"]
+            for output in cell.outputs
+            if "image/png" in output.get("data", {})
+        ]
+        is_list = "parameters" in cell.metadata.get(
+            "tags", []
+        )  # a line per parameter, however many there are
         assert is_list or len(cell.source.splitlines()) <= 25
         assert all(len(base64.b64decode(image)) < 100_000 for image in images), cell.source
 
@@ -122,7 +149,11 @@ def test_cells_are_short_and_figures_small(path):
 @each_notebook
 def test_a_notebook_holds_no_path_of_the_machine_it_ran_on(path):
     text = path.read_text()
-    assert str(ROOT) not in text and "/tmp/" not in text and "papermill" not in nbformat.read(path, as_version=4).metadata
+    assert (
+        str(ROOT) not in text
+        and "/tmp/" not in text
+        and "papermill" not in nbformat.read(path, as_version=4).metadata
+    )
 
 
 def change_an_output(cell):
@@ -162,8 +193,21 @@ def verdict(tmp_path_factory):
         assert str(cells[numbers[text]]) != before
     path = tmp_path_factory.mktemp("tampered") / "copy.ipynb"
     nbformat.write(notebook, path)
-    command = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-rf", "--nbval", "--nbval-sanitize-with",
-               str(ROOT / "tests/sanitize.cfg"), "-c", str(ROOT / "pyproject.toml"), str(path)]
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        "-m",
+        "pytest",
+        "-q",
+        "-rf",
+        "--nbval",
+        "--nbval-sanitize-with",
+        str(ROOT / "tests/sanitize.cfg"),
+        "-c",
+        str(ROOT / "pyproject.toml"),
+        str(path),
+    ]
     return subprocess.run(command, capture_output=True, text=True).stdout, numbers
 
 

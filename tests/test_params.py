@@ -5,7 +5,14 @@ import pytest
 
 from lib import params
 from lib.errors import InputError
-from lib.params import Profile, TrainingParameters, check, load_profile, profile_names, read_settings
+from lib.params import (
+    Profile,
+    TrainingParameters,
+    check,
+    load_profile,
+    profile_names,
+    read_settings,
+)
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -57,8 +64,23 @@ def test_a_profile_without_its_folder_says_what_to_set():
         load_profile("folder")
 
 
-@pytest.mark.parametrize("setting", ["seeds=[-1]", "seeds=[true]", "seeds=[0,0]", "schedules=[cosine]", "schedules=[constant,constant]", "time_limit=0", "threads=-1", "networks=[]", "networks=[custom,custom]",
-                                     "accuracy_bands={custom: [0.9, 0.1]}", "accuracy_bands={custom: [1]}", "folder=2024"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "seeds=[-1]",
+        "seeds=[true]",
+        "seeds=[0,0]",
+        "schedules=[cosine]",
+        "schedules=[constant,constant]",
+        "time_limit=0",
+        "threads=-1",
+        "networks=[]",
+        "networks=[custom,custom]",
+        "accuracy_bands={custom: [0.9, 0.1]}",
+        "accuracy_bands={custom: [1]}",
+        "folder=2024",
+    ],
+)
 def test_what_cannot_be_run_is_refused_before_anything_starts(setting):
     with pytest.raises(InputError, match=setting.split("=")[0]):
         load_profile("small", [setting])
@@ -104,7 +126,11 @@ def test_a_folder_source_needs_a_folder():
 
 
 def test_settings_are_read_as_yaml():
-    assert read_settings(["epochs=3", "seeds=[0,1]", "archive="]) == {"epochs": 3, "seeds": [0, 1], "archive": ""}
+    assert read_settings(["epochs=3", "seeds=[0,1]", "archive="]) == {
+        "epochs": 3,
+        "seeds": [0, 1],
+        "archive": "",
+    }
 
 
 def test_a_setting_without_a_value_is_refused():
@@ -134,7 +160,11 @@ def test_average_weights_and_those_of_the_best_epoch_exclude_each_other():
 
 def test_each_value_comes_from_the_default_the_profile_or_the_command_line():
     origins = params.where_from("strokes", ["epochs=9"])
-    assert (origins["batch_size"], origins["epochs"], origins["views"]) == ("params/strokes.yml", "--set", "default")
+    assert (origins["batch_size"], origins["epochs"], origins["views"]) == (
+        "params/strokes.yml",
+        "--set",
+        "default",
+    )
 
 
 def test_the_names_of_the_networks_are_those_of_the_table():

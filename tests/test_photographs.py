@@ -46,7 +46,9 @@ def test_colour_counts_by_its_brightness():
 
 
 def test_transparency_is_white_paper():
-    page = np.dstack([np.zeros((100, 100, 3), np.uint8), 255 - letter_l()])  # black everywhere, opaque on the L
+    page = np.dstack(
+        [np.zeros((100, 100, 3), np.uint8), 255 - letter_l()]
+    )  # black everywhere, opaque on the L
     assert is_an_l(convert(Image.fromarray(page)))
 
 
@@ -99,7 +101,17 @@ def test_noisy_paper_alone_is_refused():
         convert(noise)
 
 
-@pytest.mark.parametrize("odd", [np.zeros((4, 28, 28)), np.full((28, 28), 7.5), np.full((28, 28), np.nan), np.zeros((28, 28), np.int64), None, 7])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        np.zeros((4, 28, 28)),
+        np.full((28, 28), 7.5),
+        np.full((28, 28), np.nan),
+        np.zeros((28, 28), np.int64),
+        None,
+        7,
+    ],
+)
 def test_what_is_not_an_image_is_refused(odd):
     with pytest.raises(InputError, match="not an image"):
         convert(odd)

@@ -5,12 +5,12 @@ import plans
 import pytest
 from rich.console import Console
 
-from lib.menu import commands
-
-from lib.running import plan as pipeline, staleness as freshness
 from lib.errors import InputError
 from lib.files import METRICS, REPORT, ROOT, read_json, write_json
+from lib.menu import commands
 from lib.params import Profile, load_profile
+from lib.running import plan as pipeline
+from lib.running import staleness as freshness
 from lib.running.notebook import NotebookProcess, run_step
 
 
@@ -22,7 +22,9 @@ def notebooks(folder):
 
 @pytest.fixture(scope="module")
 def process(tmp_path_factory):
-    with NotebookProcess(threads=1, environment={"HANDWRITING_OUTPUTS": str(tmp_path_factory.mktemp("results"))}) as process:
+    with NotebookProcess(
+        threads=1, environment={"HANDWRITING_OUTPUTS": str(tmp_path_factory.mktemp("results"))}
+    ) as process:
         yield process
 
 
@@ -35,10 +37,15 @@ def explore(**values):
 
 
 def test_a_plan_trains_every_network_with_every_seed_and_schedule(notebooks):
-    chosen = Profile(networks=["lenet", "custom"], seeds=[0, 1], schedules=["one_cycle", "constant"])
+    chosen = Profile(
+        networks=["lenet", "custom"], seeds=[0, 1], schedules=["one_cycle", "constant"]
+    )
     assert [step.name for step in pipeline.plan(chosen, "outputs/small") if step.run_folder] == [
         f"03-train {network}-{schedule}-seed{seed}"
-        for seed in (0, 1) for schedule in ("one_cycle", "constant") for network in ("lenet", "custom")]
+        for seed in (0, 1)
+        for schedule in ("one_cycle", "constant")
+        for network in ("lenet", "custom")
+    ]
 
 
 def test_a_plan_names_every_step_after_those_it_needs(notebooks):
@@ -51,7 +58,9 @@ def test_a_plan_names_every_step_after_those_it_needs(notebooks):
 def test_whatever_a_step_reads_is_written_by_one_that_it_needs(notebooks):
     steps = {step.name: step for step in pipeline.plan(Profile(), "outputs/small")}
     for step in steps.values():
-        assert {name.partition("#")[0] for name in step.reads} <= {name for needed in step.needs for name in steps[needed].writes}
+        assert {name.partition("#")[0] for name in step.reads} <= {
+            name for needed in step.needs for name in steps[needed].writes
+        }
 
 
 def test_a_notebook_gets_the_parameters_it_asks_for_and_no_others(notebooks):
@@ -68,7 +77,11 @@ def test_a_failure_names_the_cell_the_error_and_the_executed_notebook(notebooks,
     notebooks("01-explore-data", "numbers = []\nnumbers[3]")
     problem = run_step(explore(), process).problem
     assert problem.splitlines()[0] == "IndexError: list index out of range"
-    assert "begins: numbers = []" in problem and "----> 2 numbers[3]" in problem and "01-explore-data.ipynb" in problem
+    assert (
+        "begins: numbers = []" in problem
+        and "----> 2 numbers[3]" in problem
+        and "01-explore-data.ipynb" in problem
+    )
     assert len(problem.splitlines()) < 24 and "\x1b" not in problem  # one screen, and no colours
 
 
@@ -82,13 +95,18 @@ def test_a_notebook_that_hangs_is_ended_after_its_time(notebooks):
     notebooks("01-explore-data", "print('here', flush=True)", "import time; time.sleep(60)")
     with NotebookProcess(threads=1) as process:
         outcome = run_step(explore(time_limit=0.08), process)
-        assert outcome.state == "failed" and "ended after 0.08 minutes (time_limit)" in outcome.problem
+        assert (
+            outcome.state == "failed" and "ended after 0.08 minutes (time_limit)" in outcome.problem
+        )
         assert process.ended and "here" in explore().executed.read_text()
 
 
 def test_a_full_disk_is_told_with_what_to_do(notebooks, process):
     notebooks("01-explore-data", "raise OSError(28, 'No space left on device')")
-    assert "No space left on device; free some space and run the same command again" in run_step(explore(), process).problem
+    assert (
+        "No space left on device; free some space and run the same command again"
+        in run_step(explore(), process).problem
+    )
 
 
 def test_an_executed_notebook_shows_where_each_value_came_from(notebooks, process):
@@ -96,8 +114,15 @@ def test_an_executed_notebook_shows_where_each_value_came_from(notebooks, proces
     step = pipeline.plan(Profile(epochs=7, learning_rate=0.1), "outputs/small", origins)[2]
     assert run_step(step, process).state == "done"
     shown = step.executed.read_text()
-    for name, value, origin in [("epochs", "7", "--set"), ("network", r'\"resnet\"', "params/small.yml"), ("seed", "0", "default")]:
-        assert any(line.strip().startswith(f'"{name} = {value} ') and f"# {origin}" in line for line in shown.splitlines()), name
+    for name, value, origin in [
+        ("epochs", "7", "--set"),
+        ("network", r"\"resnet\"", "params/small.yml"),
+        ("seed", "0", "default"),
+    ]:
+        assert any(
+            line.strip().startswith(f'"{name} = {value} ') and f"# {origin}" in line
+            for line in shown.splitlines()
+        ), name
 
 
 def test_events_tell_the_cell_the_text_and_the_memory(notebooks, process):
@@ -105,7 +130,9 @@ def test_events_tell_the_cell_the_text_and_the_memory(notebooks, process):
     events = []
     run_step(explore(), process, events.append)
     assert {"text": "hello"} in events
-    assert [event["cell"] for event in events if "cell" in event][-1] == 5 and all(event.get("memory", 1) > 0 for event in events)
+    assert [event["cell"] for event in events if "cell" in event][-1] == 5 and all(
+        event.get("memory", 1) > 0 for event in events
+    )
 
 
 def test_results_list_the_runs_that_finished(notebooks, tmp_path):
@@ -129,13 +156,21 @@ def test_only_missing_runs_are_trained(notebooks, tmp_path):
     kept.mkdir(parents=True)
     (kept / METRICS).write_text('{"network": "lenet", "test_accuracy": "as it was"}')
     assert pipeline.train_missing("outputs/small", ["lenet", "resnet"], [0], ["one_cycle"]) == [
-        "lenet-one_cycle-seed0", "resnet-one_cycle-seed0"]
-    assert "as it was" in (kept / METRICS).read_text() and (kept.parent / "resnet-one_cycle-seed0" / METRICS).exists()
+        "lenet-one_cycle-seed0",
+        "resnet-one_cycle-seed0",
+    ]
+    assert (
+        "as it was" in (kept / METRICS).read_text()
+        and (kept.parent / "resnet-one_cycle-seed0" / METRICS).exists()
+    )
     assert not (kept.parent / "custom-one_cycle-seed0").exists()
 
 
 def test_a_long_run_is_never_started_by_a_notebook_that_reads_it(notebooks):
-    with pytest.raises(InputError, match="no result of lenet-one_cycle-seed0: run `invoke run-all --profile byclass`"):
+    with pytest.raises(
+        InputError,
+        match="no result of lenet-one_cycle-seed0: run `invoke run-all --profile byclass`",
+    ):
         pipeline.train_missing("outputs/byclass", ["lenet"], [0], ["one_cycle"])
 
 
@@ -145,7 +180,10 @@ def test_a_profile_that_is_edited_while_it_runs_is_noticed(notebooks, tmp_path, 
     for module in ("pipeline", "params"):
         monkeypatch.setattr(f"lib.{module}.PROFILES", tmp_path)
     notebooks("01-explore-data", f"open({str(profile)!r}, 'a').write('epochs: 9')")
-    with pytest.raises(InputError, match="params/mine.yml was changed while it ran: the results are of what it said before"):
+    with pytest.raises(
+        InputError,
+        match="params/mine.yml was changed while it ran: the results are of what it said before",
+    ):
         pipeline.run_all("mine")
     assert (tmp_path / "outputs/mine/custom-one_cycle-seed0" / METRICS).exists()
 
@@ -156,12 +194,17 @@ def test_a_folder_that_cannot_be_written_is_reported_before_anything_runs(notebo
         pipeline.run_all("small")
 
 
-def test_a_disk_that_fills_up_costs_one_sentence_and_leaves_no_half_of_a_file(notebooks, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_costs_one_sentence_and_leaves_no_half_of_a_file(
+    notebooks, tmp_path, monkeypatch
+):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lib.files.os.replace", fail)
-    with pytest.raises(InputError, match=r"results.json cannot be written \(No space left on device\); free some space"):
+    with pytest.raises(
+        InputError,
+        match=r"results.json cannot be written \(No space left on device\); free some space",
+    ):
         write_json(tmp_path / "results.json", [])
     assert not list(tmp_path.glob("*.part"))
 
@@ -182,24 +225,61 @@ def test_the_real_plan_fits_the_real_notebooks():
 
 
 def invoke(*arguments):
-    return subprocess.run([sys.executable, "-m", "invoke", *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
 
 
-@pytest.mark.parametrize("command", [["run-all", "--set", "epoch=3"], ["run", "99"], ["run-all", "--profile", "stroke"],
-                                     ["run-all", "--jobs", "0"], ["run-all", "--jobs", "two"], ["status", "--set", "epoch=3"],
-                                     ["compare-runs", "small", "nowhere"], ["clean", "--profile", "smal"],
-                                     ["export", "--network", "custom", "--profile", "smal"], ["export", "--model", "nowhere.safetensors"],
-                                     ["export", "--output", "network.pt"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["run-all", "--set", "epoch=3"],
+        ["run", "99"],
+        ["run-all", "--profile", "stroke"],
+        ["run-all", "--jobs", "0"],
+        ["run-all", "--jobs", "two"],
+        ["status", "--set", "epoch=3"],
+        ["compare-runs", "small", "nowhere"],
+        ["clean", "--profile", "smal"],
+        ["export", "--network", "custom", "--profile", "smal"],
+        ["export", "--model", "nowhere.safetensors"],
+        ["export", "--output", "network.pt"],
+    ],
+)
 def test_a_mistake_costs_one_sentence_and_status_2(command):
     done = invoke(*command)
     assert done.returncode == 2
-    assert len(done.stderr.strip().splitlines()) == 1 and done.stderr.strip()[-1] in ".?" and not done.stdout
+    assert (
+        len(done.stderr.strip().splitlines()) == 1
+        and done.stderr.strip()[-1] in ".?"
+        and not done.stdout
+    )
 
 
 def test_the_menu_explains_every_task():
-    listed = dict(line.split(maxsplit=1) for line in invoke("--list").stdout.splitlines() if line.startswith("  "))
-    assert set(listed) == {"run-all", "run", "status", "compare-runs", "lab", "data", "test", "refresh", "clean", "readme", "report", "bench",
-                           "export", "predict", "demo", "pretrain"}
+    listed = dict(
+        line.split(maxsplit=1)
+        for line in invoke("--list").stdout.splitlines()
+        if line.startswith("  ")
+    )
+    assert set(listed) == {
+        "run-all",
+        "run",
+        "status",
+        "compare-runs",
+        "lab",
+        "data",
+        "test",
+        "refresh",
+        "clean",
+        "readme",
+        "report",
+        "bench",
+        "export",
+        "predict",
+        "demo",
+        "pretrain",
+    }
     assert all(explanation.endswith(".") for explanation in listed.values())
 
 
@@ -212,13 +292,19 @@ def test_status_tells_what_is_fresh_what_is_not_and_why(notebooks, capsys, monke
     capsys.readouterr()
     commands.status("small", ["networks=[lenet,resnet]", "learning_rate=0.01"])
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[2:]]
-    assert shown[0].startswith("01-explore-data failed") and shown[0].endswith("RuntimeError: no data")
+    assert shown[0].startswith("01-explore-data failed") and shown[0].endswith(
+        "RuntimeError: no data"
+    )
     assert shown[1].startswith("02-find-learning-rate fresh")
-    assert shown[2].startswith("03 lenet-one_cycle-seed0 stale") and shown[2].endswith("notebook code")
+    assert shown[2].startswith("03 lenet-one_cycle-seed0 stale") and shown[2].endswith(
+        "notebook code"
+    )
     assert shown[3] == "03 resnet-one_cycle-seed0 never run"
     commands.status("small", plans.SETTINGS)
     shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[2:]]
-    assert shown[4].startswith("04-compare depends") and shown[4].endswith("on what 03-train writes")
+    assert shown[4].startswith("04-compare depends") and shown[4].endswith(
+        "on what 03-train writes"
+    )
 
 
 def test_status_tells_a_run_that_goes_on_from_one_that_was_interrupted(notebooks, capsys):
@@ -238,12 +324,17 @@ def test_status_of_a_profile_that_was_never_run_makes_no_data(notebooks, data, c
 
 def test_nothing_is_run_when_nothing_has_changed(notebooks, tmp_path, monkeypatch, capsys):
     pipeline.run_all("small", plans.SETTINGS)
-    monkeypatch.setattr("lib.running.cluster.run_steps", lambda *arguments: pytest.fail("something was run"))
+    monkeypatch.setattr(
+        "lib.running.cluster.run_steps", lambda *arguments: pytest.fail("something was run")
+    )
     write_json(tmp_path / "outputs/small" / REPORT, "a page")
     monkeypatch.setattr(commands, "report", lambda *arguments: pytest.fail("a report was written"))
     commands.run_all("small", plans.SETTINGS, "", "", force=False)
     shown = capsys.readouterr().out
-    assert "nothing has changed since its 6 notebooks were run" in shown and REPORT in shown.replace("\n", "")
+    assert (
+        "nothing has changed since its 6 notebooks were run" in shown
+        and REPORT in shown.replace("\n", "")
+    )
 
 
 def test_run_all_ends_by_writing_the_report(notebooks, monkeypatch):
@@ -252,7 +343,9 @@ def test_run_all_ends_by_writing_the_report(notebooks, monkeypatch):
     commands.run_all("small", plans.SETTINGS, "", "", force=False, notebook="03")
     assert written == []
     commands.run_all("small", plans.SETTINGS, "", "", force=False)
-    commands.run_all("small", plans.SETTINGS, "", "", force=False)  # nothing has changed, but there is no report
+    commands.run_all(
+        "small", plans.SETTINGS, "", "", force=False
+    )  # nothing has changed, but there is no report
     assert written == [("small", plans.SETTINGS)] * 2
 
 
@@ -265,13 +358,20 @@ def test_a_failure_and_what_was_skipped_because_of_it_end_the_summary(notebooks,
     assert "skipped because of that: 04-compare, 05-confusions" in shown
 
 
-def test_a_tracker_that_is_not_installed_is_reported_before_anything_runs(notebooks, tmp_path, monkeypatch):
+def test_a_tracker_that_is_not_installed_is_reported_before_anything_runs(
+    notebooks, tmp_path, monkeypatch
+):
     monkeypatch.setattr("lib.training.trackers.find_spec", lambda name: None)
-    with pytest.raises(InputError, match="tracker wandb needs the library wandb, which is not installed: run `uv sync --extra wandb`"):
+    with pytest.raises(
+        InputError,
+        match="tracker wandb needs the library wandb, which is not installed: run `uv sync --extra wandb`",
+    ):
         pipeline.run_all("small", ["tracker=wandb"])
     assert not (tmp_path / "outputs/small/notebooks").exists()
 
 
 def test_what_is_not_a_number_is_written_as_null(tmp_path):
-    write_json(tmp_path / "found.json", {"std": float("nan"), "rows": [{"low": float("nan"), "n": 1}]})
+    write_json(
+        tmp_path / "found.json", {"std": float("nan"), "rows": [{"low": float("nan"), "n": 1}]}
+    )
     assert read_json(tmp_path / "found.json") == {"std": None, "rows": [{"low": None, "n": 1}]}

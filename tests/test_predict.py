@@ -11,14 +11,14 @@ import pytest
 from make_samples import NAMES, SAMPLES
 from PIL import Image, ImageDraw, ImageFont
 
-from lib.data.classes import BYCLASS
 from lib.data import load_data
+from lib.data.classes import BYCLASS
 from lib.errors import InputError
 from lib.files import PRETRAINED, ROOT
-from lib.training.evaluate import predict_probabilities
 from lib.reading.recogniser import NOT_A_CHARACTER, Recogniser, threshold
 from lib.reading.shipped import CARD, measured
 from lib.runs import load_model
+from lib.training.evaluate import predict_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,12 @@ def recogniser():
 def page_of_text():
     page = Image.new("L", (600, 400), 250)
     for line in range(12):
-        ImageDraw.Draw(page).text((20, 20 + 30 * line), "the quick brown fox jumps over the lazy dog", fill=20, font=ImageFont.load_default(22))
+        ImageDraw.Draw(page).text(
+            (20, 20 + 30 * line),
+            "the quick brown fox jumps over the lazy dog",
+            fill=20,
+            font=ImageFont.load_default(22),
+        )
     return page
 
 
@@ -49,7 +54,9 @@ def test_alternatives_are_all_classes_ranked(recogniser):
     answer = recogniser.predict(SAMPLES / "8.png")
     names, chances = zip(*answer.alternatives, strict=True)
     assert sorted(names) == sorted(BYCLASS) and names[0] == "8"
-    assert list(chances) == sorted(chances, reverse=True) and sum(chances) == pytest.approx(1, abs=1e-4)
+    assert list(chances) == sorted(chances, reverse=True) and sum(chances) == pytest.approx(
+        1, abs=1e-4
+    )
 
 
 def test_the_confidence_is_the_first_alternative_s(recogniser):
@@ -66,7 +73,9 @@ def test_many_images_get_the_answers_they_get_alone(recogniser):
     files = [SAMPLES / f"{name}.png" for name in NAMES]
     alone = [recogniser.predict(file) for file in files]
     for together, single in zip(recogniser.predict_all(files), alone, strict=True):
-        assert together.label == single.label and together.confidence == pytest.approx(single.confidence, abs=1e-5)
+        assert together.label == single.label and together.confidence == pytest.approx(
+            single.confidence, abs=1e-5
+        )
 
 
 def variants(sample):
@@ -74,8 +83,16 @@ def variants(sample):
     colour = np.dstack([grey, grey // 2 + 60, grey // 3 + 100])
     yield "inverted", Image.fromarray(255 - grey)
     yield "colour", Image.fromarray(colour)
-    yield "transparent", Image.fromarray(np.dstack([np.zeros((*grey.shape, 3), np.uint8), np.uint8((grey < 150) * 255)]))
-    yield "far off centre", Image.fromarray(np.pad(grey, ((0, 150), (90, 0)), constant_values=int(np.median(grey))))
+    yield (
+        "transparent",
+        Image.fromarray(
+            np.dstack([np.zeros((*grey.shape, 3), np.uint8), np.uint8((grey < 150) * 255)])
+        ),
+    )
+    yield (
+        "far off centre",
+        Image.fromarray(np.pad(grey, ((0, 150), (90, 0)), constant_values=int(np.median(grey)))),
+    )
     yield "24 pixels", sample.resize((24, 24), Image.Resampling.LANCZOS)
     yield "3,000 pixels", sample.resize((3000, 3000), Image.Resampling.BICUBIC)
     yield "sixteen bits", Image.fromarray(grey.astype(np.uint16) * 257)
@@ -104,13 +121,22 @@ def test_a_drawing_may_have_several_strokes(recogniser):
     assert recogniser.predict(page).label == "A"
 
 
-@pytest.mark.parametrize("image", [Image.new("L", (80, 80), shade) for shade in (0, 255)] + [Image.new("RGBA", (80, 80))])
+@pytest.mark.parametrize(
+    "image", [Image.new("L", (80, 80), shade) for shade in (0, 255)] + [Image.new("RGBA", (80, 80))]
+)
 def test_a_blank_page_is_not_a_character(recogniser, image):
     answer = recogniser.predict(image)
-    assert answer.label == NOT_A_CHARACTER and "no ink" in answer.reason and answer.set == [] and answer.confidence == 0
+    assert (
+        answer.label == NOT_A_CHARACTER
+        and "no ink" in answer.reason
+        and answer.set == []
+        and answer.confidence == 0
+    )
 
 
-@pytest.mark.parametrize("page", [page_of_text(), word("Hello"), word("Cat"), word("12"), word("ab")])
+@pytest.mark.parametrize(
+    "page", [page_of_text(), word("Hello"), word("Cat"), word("12"), word("ab")]
+)
 def test_a_text_is_not_a_character(recogniser, page):
     answer = recogniser.predict(page)
     assert answer.label == NOT_A_CHARACTER and "more than one character" in answer.reason
@@ -125,13 +151,26 @@ def test_an_image_too_small_or_too_large_is_refused(recogniser, size):
 def bomb(side=50_000):
     """A PNG of a few bytes that says it has side x side pixels."""
     header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header)) + struct.pack(">I", 10) + b"IDAT" + bytes(14)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+        + struct.pack(">I", 10)
+        + b"IDAT"
+        + bytes(14)
+    )
 
 
-@pytest.mark.parametrize(("content", "said"), [
-    (b"", "empty or of no known kind"), (b"not an image", "empty or of no known kind"), (bomb(), "10,000"),
-    ((SAMPLES / "3.png").read_bytes()[:600], "damaged or cut short"),
-])
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty or of no known kind"),
+        (b"not an image", "empty or of no known kind"),
+        (bomb(), "10,000"),
+        ((SAMPLES / "3.png").read_bytes()[:600], "damaged or cut short"),
+    ],
+)
 def test_a_file_that_is_no_image_is_named(recogniser, tmp_path, content, said):
     (tmp_path / "odd.png").write_bytes(content)
     with pytest.raises(InputError, match=said):
@@ -140,13 +179,21 @@ def test_a_file_that_is_no_image_is_named(recogniser, tmp_path, content, said):
 
 def test_a_higher_coverage_gives_larger_sets():
     files = [SAMPLES / f"{name}.png" for name in NAMES]
-    sizes = [sum(len(answer.set) for answer in Recogniser.load(coverage=coverage).predict_all(files)) for coverage in (0.8, 0.999)]
+    sizes = [
+        sum(len(answer.set) for answer in Recogniser.load(coverage=coverage).predict_all(files))
+        for coverage in (0.8, 0.999)
+    ]
     assert sizes[0] < sizes[1]
 
 
 def test_the_threshold_of_a_set_is_the_one_of_split_conformal_prediction():
     likelihoods = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
-    assert [threshold(likelihoods, coverage) for coverage in (0.9, 0.8, 0.5, 0.95)] == [0.1, 0.2, 0.5, 0]
+    assert [threshold(likelihoods, coverage) for coverage in (0.9, 0.8, 0.5, 0.95)] == [
+        0.1,
+        0.2,
+        0.5,
+        0,
+    ]
 
 
 @pytest.mark.parametrize("coverage", [0, 1, -0.5])
@@ -157,8 +204,14 @@ def test_an_impossible_coverage_is_refused(coverage):
 
 def test_the_shipped_model_gives_the_accuracy_on_its_card(data):
     card = json.loads(PRETRAINED.with_name(CARD).read_text())
-    characters = load_data(per_class=10, **{name: card["data"][name] for name in ("test_per_class", "data_seed")})
-    found = measured(predict_probabilities(load_model(PRETRAINED)[0], characters.test_images), characters, card["temperature"])
+    characters = load_data(
+        per_class=10, **{name: card["data"][name] for name in ("test_per_class", "data_seed")}
+    )
+    found = measured(
+        predict_probabilities(load_model(PRETRAINED)[0], characters.test_images),
+        characters,
+        card["temperature"],
+    )
     assert {name: card[name] for name in found} == pytest.approx(found, abs=0.002)
 
 
@@ -167,21 +220,38 @@ def test_the_shipped_model_is_small():
 
 
 def test_the_card_for_people_says_what_the_one_for_programs_does():
-    card, page = json.loads(PRETRAINED.with_name(CARD).read_text()), PRETRAINED.with_name("README.md").read_text()
-    assert f"{card['accuracy']:.1%}" in page and card["command"] in page and f"{card['n_train']:,}" in page
+    card, page = (
+        json.loads(PRETRAINED.with_name(CARD).read_text()),
+        PRETRAINED.with_name("README.md").read_text(),
+    )
+    assert (
+        f"{card['accuracy']:.1%}" in page
+        and card["command"] in page
+        and f"{card['n_train']:,}" in page
+    )
 
 
 def predict(*arguments):
-    return subprocess.run([sys.executable, "-m", "invoke", "predict", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", "predict", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_command_answers_every_file_it_can_and_says_which_it_cannot(tmp_path):
     (tmp_path / "no.png").write_text("text")
     Image.new("L", (50, 50), 255).save(tmp_path / "blank.png")
-    done = predict(SAMPLES / "3.png", tmp_path / "no.png", tmp_path / "blank.png", SAMPLES / "e.png", "--json")
+    done = predict(
+        SAMPLES / "3.png", tmp_path / "no.png", tmp_path / "blank.png", SAMPLES / "e.png", "--json"
+    )
     first, unread, blank, last = json.loads(done.stdout)
     assert done.returncode == 1 and done.stderr == ""
-    assert list(first) == ["file", "label", "confidence", "alternatives", "set"] and (first["label"], last["label"]) == ("3", "e")
+    assert list(first) == ["file", "label", "confidence", "alternatives", "set"] and (
+        first["label"],
+        last["label"],
+    ) == ("3", "e")
     assert list(unread) == ["file", "error"] and "cannot be read as an image" in unread["error"]
     assert blank["label"] == NOT_A_CHARACTER and "no ink" in blank["reason"] and blank["set"] == []
 
@@ -189,13 +259,26 @@ def test_the_command_answers_every_file_it_can_and_says_which_it_cannot(tmp_path
 def test_the_command_prints_a_table():
     done = predict(SAMPLES / "8.png", "--coverage", "0.99")
     header, row = done.stdout.splitlines()
-    assert done.returncode == 0 and header.split() == ["file", "label", "confidence", "alternatives", "set"] and row.split()[1] == "8"
+    assert (
+        done.returncode == 0
+        and header.split() == ["file", "label", "confidence", "alternatives", "set"]
+        and row.split()[1] == "8"
+    )
 
 
-@pytest.mark.parametrize(("option", "said"), [
-    (["--coverage", "2"], "--coverage 2: give a number between 0 and 1"), (["--model", "nowhere"], "no model file nowhere"),
-    (["--network", "lenett"], "no trained network 'lenett'"),
-])
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (["--coverage", "2"], "--coverage 2: give a number between 0 and 1"),
+        (["--model", "nowhere"], "no model file nowhere"),
+        (["--network", "lenett"], "no trained network 'lenett'"),
+    ],
+)
 def test_a_mistaken_option_is_told_in_one_sentence(option, said):
     done = predict(SAMPLES / "8.png", *option)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr and done.stdout == ""
+    assert (
+        done.returncode == 2
+        and said in done.stderr
+        and "Traceback" not in done.stderr
+        and done.stdout == ""
+    )

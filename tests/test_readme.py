@@ -27,7 +27,11 @@ def test_the_readme_has_a_place_for_each_table(name):
 
 def test_the_kept_results_are_of_the_default_profile_with_three_seeds_of_each_network():
     runs = pd.DataFrame(CONTENT["results"]).groupby("network")["seed"].nunique()
-    assert CONTENT["profile"] == "strokes" and set(runs.index) == {"lenet", "resnet", "custom"} and (runs == 3).all()
+    assert (
+        CONTENT["profile"] == "strokes"
+        and set(runs.index) == {"lenet", "resnet", "custom"}
+        and (runs == 3).all()
+    )
 
 
 def test_the_means_of_the_table_are_those_of_the_runs():
@@ -38,4 +42,6 @@ def test_the_means_of_the_table_are_those_of_the_runs():
 
 def test_every_answer_of_the_readme_holds_a_number():
     lines = readme.findings_table(CONTENT).splitlines()[2:]
-    assert len(lines) == len(readme.QUESTIONS) and all(re.search(r"\d", line.split("|")[2]) for line in lines)
+    assert len(lines) == len(readme.QUESTIONS) and all(
+        re.search(r"\d", line.split("|")[2]) for line in lines
+    )

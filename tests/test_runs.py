@@ -23,8 +23,14 @@ def model():
 
 def save(folder, model):
     probabilities = np.full((4, 3), 1 / 3)
-    runs.save_run(folder, model, {"network": "custom", "test_accuracy": 0.5}, pd.DataFrame({"epoch": [1]}),
-                  dict.fromkeys(["valid", "test"], (np.array([0, 1, 2, 0]), probabilities)), ["a", "b", "ß"])
+    runs.save_run(
+        folder,
+        model,
+        {"network": "custom", "test_accuracy": 0.5},
+        pd.DataFrame({"epoch": [1]}),
+        dict.fromkeys(["valid", "test"], (np.array([0, 1, 2, 0]), probabilities)),
+        ["a", "b", "ß"],
+    )
 
 
 def test_a_run_leaves_four_files_and_nothing_half_written(tmp_path, model):
@@ -41,8 +47,10 @@ def test_a_model_answers_the_same_after_loading(tmp_path, model):
 
 
 def test_the_same_weights_give_the_same_file_in_every_process(tmp_path):
-    code = ("import sys; from pathlib import Path; from lib.networks import Preparation, PreparedNetwork, make_network; from lib.runs import save_model\n"
-            "import torch; torch.manual_seed(0); save_model(Path(sys.argv[1]), PreparedNetwork(make_network('custom', 3), Preparation()), 'custom', list('abc'))")
+    code = (
+        "import sys; from pathlib import Path; from lib.networks import Preparation, PreparedNetwork, make_network; from lib.runs import save_model\n"
+        "import torch; torch.manual_seed(0); save_model(Path(sys.argv[1]), PreparedNetwork(make_network('custom', 3), Preparation()), 'custom', list('abc'))"
+    )
     paths = [tmp_path / name for name in "123"]
     for path in paths:
         subprocess.run([sys.executable, "-c", code, str(path)], cwd=files.ROOT, check=True)
@@ -65,7 +73,10 @@ def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, model):
 
 def refused(file):
     """Why a model file is not taken, in one line."""
-    with pytest.raises(InputError, match=r"^\S+ is not a model of this project or is damaged \(.+\); give another one, or train it again\.$") as caught:
+    with pytest.raises(
+        InputError,
+        match=r"^\S+ is not a model of this project or is damaged \(.+\); give another one, or train it again\.$",
+    ) as caught:
         runs.load_model(file)
     return str(caught.value)
 
@@ -74,19 +85,36 @@ def changed(folder, model, weights=None, **about):
     """A model file with some of its weights and of what it says of itself replaced."""
     save(folder, model)
     file = folder / files.MODEL
-    save_file(load_file(file) | (weights or {}), file, {"model": json.dumps(runs.read_about(file) | about)})
+    save_file(
+        load_file(file) | (weights or {}),
+        file,
+        {"model": json.dumps(runs.read_about(file) | about)},
+    )
     return file
 
 
-@pytest.mark.parametrize("content", [b"", b"not a model", b"\x80\x04pickle", b"\x08\x0a\x12\x07pytorch an ONNX file", b"\0" * 100, b"a line\n" * 1000,
-                                     (2**60).to_bytes(8, "little") + b"{}", (10).to_bytes(8, "little") + b'{"a": [[[['])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a model",
+        b"\x80\x04pickle",
+        b"\x08\x0a\x12\x07pytorch an ONNX file",
+        b"\0" * 100,
+        b"a line\n" * 1000,
+        (2**60).to_bytes(8, "little") + b"{}",
+        (10).to_bytes(8, "little") + b'{"a": [[[[',
+    ],
+)
 def test_a_file_that_is_no_model_is_refused(tmp_path, content):
     (tmp_path / "model.safetensors").write_bytes(content)
     refused(tmp_path / "model.safetensors")
 
 
 def test_a_folder_or_nothing_in_a_model_s_place_is_refused(tmp_path):
-    assert "there is no such file" in refused(tmp_path) and "there is no such file" in refused(tmp_path / "model.safetensors")
+    assert "there is no such file" in refused(tmp_path) and "there is no such file" in refused(
+        tmp_path / "model.safetensors"
+    )
 
 
 @pytest.mark.parametrize("kept", [4, 100, 2000, -100])
@@ -102,7 +130,9 @@ class Harmful:
         return Path.touch, (Path("harm"),)
 
 
-@pytest.mark.parametrize("dump", [torch.save, lambda content, file: file.write_bytes(pickle.dumps(content))])
+@pytest.mark.parametrize(
+    "dump", [torch.save, lambda content, file: file.write_bytes(pickle.dumps(content))]
+)
 def test_no_code_from_a_model_file_is_run(tmp_path, monkeypatch, dump):
     monkeypatch.chdir(tmp_path)
     dump(Harmful(), tmp_path / "model.pt")
@@ -110,7 +140,17 @@ def test_no_code_from_a_model_file_is_run(tmp_path, monkeypatch, dump):
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"model": "custom"}, {"model": "[]"}, {"model": "[" * 100_000}, {"model": '{"a": NaN'}])
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        None,
+        {"format": "pt"},
+        {"model": "custom"},
+        {"model": "[]"},
+        {"model": "[" * 100_000},
+        {"model": '{"a": NaN'},
+    ],
+)
 def test_weights_of_another_project_are_refused(tmp_path, metadata):
     save_file({"weight": torch.zeros(3)}, tmp_path / "other.safetensors", metadata)
     refused(tmp_path / "other.safetensors")
@@ -118,48 +158,105 @@ def test_weights_of_another_project_are_refused(tmp_path, metadata):
 
 @pytest.mark.parametrize("network", ["vgg", "", None, 3, ["custom"], {"custom": 1}])
 def test_a_model_of_an_unknown_network_is_refused(tmp_path, model, network):
-    assert "its network is none of lenet, custom" in refused(changed(tmp_path, model, network=network))
+    assert "its network is none of lenet, custom" in refused(
+        changed(tmp_path, model, network=network)
+    )
 
 
-@pytest.mark.parametrize("names", ["abc", None, [], ["a", "b", 3], ["a", "b", ["c"]], {"a": 0, "b": 1, "c": 2}, ["a", "b", "\ud800"]])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "abc",
+        None,
+        [],
+        ["a", "b", 3],
+        ["a", "b", ["c"]],
+        {"a": 0, "b": 1, "c": 2},
+        ["a", "b", "\ud800"],
+    ],
+)
 def test_a_model_whose_class_names_are_no_texts_is_refused(tmp_path, model, names):
-    assert "its class names are not a list of texts" in refused(changed(tmp_path, model, class_names=names))
+    assert "its class names are not a list of texts" in refused(
+        changed(tmp_path, model, class_names=names)
+    )
 
 
 def test_a_model_with_two_classes_of_one_name_is_refused(tmp_path, model):
-    assert "two of its classes have the same name" in refused(changed(tmp_path, model, class_names=["a", "b", "a"]))
+    assert "two of its classes have the same name" in refused(
+        changed(tmp_path, model, class_names=["a", "b", "a"])
+    )
 
 
 @pytest.mark.parametrize("names", [["a", "b"], list(map(str, range(2_000_000)))])
 def test_a_model_with_more_or_fewer_names_than_outputs_is_refused(tmp_path, model, names):
-    assert f"its weights are not those of the network 'custom' for {len(names)} classes" in refused(changed(tmp_path, model, class_names=names))
+    assert f"its weights are not those of the network 'custom' for {len(names)} classes" in refused(
+        changed(tmp_path, model, class_names=names)
+    )
 
 
 def test_a_model_with_weights_of_another_network_is_refused(tmp_path, model):
     assert "not those of the network 'lenet'" in refused(changed(tmp_path, model, network="lenet"))
 
 
-@pytest.mark.parametrize("name, shape", [("preparation.mean", (1, 28)), ("network.features.0.weight", (64, 1, 3, 3)), ("preparation.more", ())])
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("preparation.mean", (1, 28)),
+        ("network.features.0.weight", (64, 1, 3, 3)),
+        ("preparation.more", ()),
+    ],
+)
 def test_a_model_with_a_wrong_shape_is_refused(tmp_path, model, name, shape):
-    assert "its weights are not those of" in refused(changed(tmp_path, model, weights={name: torch.zeros(shape)}))
+    assert "its weights are not those of" in refused(
+        changed(tmp_path, model, weights={name: torch.zeros(shape)})
+    )
 
 
-@pytest.mark.parametrize("name, value", [("network.classifier.6.bias", np.nan), ("network.features.0.weight", np.nan), ("preparation.std", 0.0),
-                                         ("network.features.2.running_var", -1.0), ("network.features.4.weight", np.inf)])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("network.classifier.6.bias", np.nan),
+        ("network.features.0.weight", np.nan),
+        ("preparation.std", 0.0),
+        ("network.features.2.running_var", -1.0),
+        ("network.features.4.weight", np.inf),
+    ],
+)
 def test_a_model_that_answers_no_numbers_is_refused(tmp_path, model, name, value):
     weights = {name: torch.full_like(model.state_dict()[name], value).contiguous()}
     assert "its answers are not numbers" in refused(changed(tmp_path, model, weights))
 
 
-@pytest.mark.parametrize("temperature", [0, -1, np.nan, np.inf, 1e-9, "1", True, None, [1.0], 10**400])
+@pytest.mark.parametrize(
+    "temperature", [0, -1, np.nan, np.inf, 1e-9, "1", True, None, [1.0], 10**400]
+)
 def test_a_model_with_an_impossible_temperature_is_refused(tmp_path, model, temperature):
     calibration = {"temperature": temperature, "likelihoods": []}
-    assert "its temperature is not a number" in refused(changed(tmp_path, model, calibration=calibration))
+    assert "its temperature is not a number" in refused(
+        changed(tmp_path, model, calibration=calibration)
+    )
 
 
-@pytest.mark.parametrize("likelihoods", [None, 0.5, "0.5", {"0.5": 1}, [0.5, "0.6"], [0.5, np.nan], [-0.1], [1.1], [True], [[0.5]], [0.5, 0.4]])
+@pytest.mark.parametrize(
+    "likelihoods",
+    [
+        None,
+        0.5,
+        "0.5",
+        {"0.5": 1},
+        [0.5, "0.6"],
+        [0.5, np.nan],
+        [-0.1],
+        [1.1],
+        [True],
+        [[0.5]],
+        [0.5, 0.4],
+    ],
+)
 def test_a_model_with_impossible_likelihoods_is_refused(tmp_path, model, likelihoods):
-    assert "its likelihoods are not" in refused(changed(tmp_path, model, calibration={"temperature": 1.0, "likelihoods": likelihoods}))
+    assert "its likelihoods are not" in refused(
+        changed(tmp_path, model, calibration={"temperature": 1.0, "likelihoods": likelihoods})
+    )
 
 
 @pytest.mark.parametrize("calibration", [None, 1.0, []])
@@ -177,28 +274,53 @@ def trained(outputs, *names):
         (outputs / "outputs" / "small" / name / files.MODEL).touch()
 
 
-@pytest.mark.parametrize("network, found", [("custom", "custom-one_cycle-seed2"), ("custom-one_cycle-seed10", "custom-one_cycle-seed10"),
-                                            ("custom-triangular2", "custom-triangular2-seed3")])
+@pytest.mark.parametrize(
+    "network, found",
+    [
+        ("custom", "custom-one_cycle-seed2"),
+        ("custom-one_cycle-seed10", "custom-one_cycle-seed10"),
+        ("custom-triangular2", "custom-triangular2-seed3"),
+    ],
+)
 def test_a_trained_network_is_found_by_its_name_and_first_seed(folder, network, found):
-    trained(folder, "custom-one_cycle-seed10", "custom-one_cycle-seed2", "custom-triangular2-seed3", "lenet-one_cycle-seed0")
+    trained(
+        folder,
+        "custom-one_cycle-seed10",
+        "custom-one_cycle-seed2",
+        "custom-triangular2-seed3",
+        "lenet-one_cycle-seed0",
+    )
     assert files.find_model(network, "", "small").parent.name == found
 
 
 def test_a_network_that_was_not_trained_names_those_that_were(folder):
     trained(folder, "custom-one_cycle-seed0", "custom-one_cycle-seed1", "lenet-one_cycle-seed0")
-    with pytest.raises(InputError, match=r"^Profile small has no trained network 'cust', only custom, lenet; train it with .*\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^Profile small has no trained network 'cust', only custom, lenet; train it with .*\.$",
+    ):
         files.find_model("cust", "", "small")
 
 
 def test_a_model_is_the_file_given_or_the_repository_s_own(tmp_path):
     (tmp_path / "mine.safetensors").touch()
-    assert files.find_model("", str(tmp_path / "mine.safetensors"), "small") == tmp_path / "mine.safetensors"
+    assert (
+        files.find_model("", str(tmp_path / "mine.safetensors"), "small")
+        == tmp_path / "mine.safetensors"
+    )
     assert files.find_model("", "", "small") == files.PRETRAINED
 
 
-@pytest.mark.parametrize("asked, said", [(("custom", "a.safetensors", "small"), "give one of them"), (("", "no.safetensors", "small"), "no model file no.safe"),
-                                         (("", "lib", "small"), "no model file lib"), (("custom", "", "smal"), "did you mean 'small'"),
-                                         (("custom", "", "small"), "nor any other")])
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        (("custom", "a.safetensors", "small"), "give one of them"),
+        (("", "no.safetensors", "small"), "no model file no.safe"),
+        (("", "lib", "small"), "no model file lib"),
+        (("custom", "", "smal"), "did you mean 'small'"),
+        (("custom", "", "small"), "nor any other"),
+    ],
+)
 def test_a_model_that_is_not_there_costs_one_sentence(folder, asked, said):
     with pytest.raises(InputError, match=said):
         files.find_model(*asked)

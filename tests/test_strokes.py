@@ -77,7 +77,10 @@ def test_progress_counts_up_to_the_total():
 
 def test_an_l_has_its_mass_at_the_lower_left(characters):
     image = mean_image(characters, "L")
-    assert image[14:, :14].sum() > 1.5 * image[:14, 14:].sum() and image[14:].sum() > 1.2 * image[:14].sum()
+    assert (
+        image[14:, :14].sum() > 1.5 * image[:14, 14:].sum()
+        and image[14:].sum() > 1.2 * image[:14].sum()
+    )
 
 
 def test_a_7_has_its_mass_at_the_top(characters):
@@ -145,7 +148,9 @@ def test_a_class_without_its_own_line_is_noticed(line):
 
 def test_the_chances_of_the_forms_of_each_class_add_up_to_one():
     chances = all_forms()[0]
-    assert (np.diff(chances) > 0).all() and np.abs(chances[:, None] - np.arange(1, 63)).min(0).max() < 1e-9
+    assert (np.diff(chances) > 0).all() and np.abs(chances[:, None] - np.arange(1, 63)).min(
+        0
+    ).max() < 1e-9
 
 
 def test_each_form_fills_its_box():

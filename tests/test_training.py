@@ -9,15 +9,29 @@ import torch
 from fastai.callback.core import Callback
 from fastai.interpret import ClassificationInterpretation
 
-from lib.training.callbacks import AverageWeights
 from lib.data import CharacterData, load_data
 from lib.errors import InputError
-from lib.training.batches import Characters, make_loaders, nearby_order
-from lib.training.evaluate import history, measure, measure_run, predict_parts, predict_probabilities, shifted
-from lib.params import TrainingParameters
 from lib.files import RATES, write_json
+from lib.params import TrainingParameters
+from lib.training.batches import Characters, make_loaders, nearby_order
+from lib.training.callbacks import AverageWeights
+from lib.training.evaluate import (
+    history,
+    measure,
+    measure_run,
+    predict_parts,
+    predict_probabilities,
+    shifted,
+)
 from lib.training.learner import (
-    choose_learning_rate, choose_precision, find_learning_rate, fit, fit_preparation, make_learner, rate_conditions, triangular2,
+    choose_learning_rate,
+    choose_precision,
+    find_learning_rate,
+    fit,
+    fit_preparation,
+    make_learner,
+    rate_conditions,
+    triangular2,
 )
 
 
@@ -43,7 +57,9 @@ def test_a_network_memorises_one_batch(data, network):
     optimiser = torch.optim.Adam(learner.model.parameters(), 1e-3)
     for _ in range(60):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(learner.model.train()(torch.from_numpy(np.array(xb))), yb).backward()
+        torch.nn.functional.cross_entropy(
+            learner.model.train()(torch.from_numpy(np.array(xb))), yb
+        ).backward()
         optimiser.step()
     assert (predict_probabilities(learner.model, xb).argmax(axis=1) == yb.numpy()).mean() > 0.9
 
@@ -58,9 +74,13 @@ def test_another_seed_trains_other_weights(data):
 
 def test_the_finder_repeats_itself_and_leaves_every_random_state_alone(data):
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    first, second = (find_learning_rate(data, TrainingParameters(finder_steps=40)) for _ in range(2))
+    first, second = (
+        find_learning_rate(data, TrainingParameters(finder_steps=40)) for _ in range(2)
+    )
     assert first == second
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2] and torch.equal(torch.get_rng_state(), states[2])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2] and torch.equal(
+        torch.get_rng_state(), states[2]
+    )
 
 
 def test_a_rate_that_is_given_is_taken(data, tmp_path):
@@ -68,7 +88,10 @@ def test_a_rate_that_is_given_is_taken(data, tmp_path):
 
 
 def test_a_rate_that_the_finder_wrote_is_taken(data, tmp_path):
-    write_json(tmp_path / RATES, {"custom": {"suggested": 0.25, "conditions": rate_conditions(data, TrainingParameters())}})
+    write_json(
+        tmp_path / RATES,
+        {"custom": {"suggested": 0.25, "conditions": rate_conditions(data, TrainingParameters())}},
+    )
     assert choose_learning_rate(data, TrainingParameters(), tmp_path) == 0.25
 
 
@@ -79,15 +102,21 @@ def test_a_rate_found_for_another_batch_size_is_not_taken(data, tmp_path):
 
 
 def test_triangular2_halves_its_second_peak():
-    assert triangular2(0.25, 0, 1) == pytest.approx(1) and triangular2(0.75, 0, 1) == pytest.approx(0.5)
-    assert triangular2(0, 0.1, 1) == pytest.approx(0.1) and triangular2(1, 0.1, 1) == pytest.approx(0.1, abs=1e-6)
+    assert triangular2(0.25, 0, 1) == pytest.approx(1) and triangular2(0.75, 0, 1) == pytest.approx(
+        0.5
+    )
+    assert triangular2(0, 0.1, 1) == pytest.approx(0.1) and triangular2(1, 0.1, 1) == pytest.approx(
+        0.1, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "triangular2", "constant"])
 def test_the_rate_follows_the_schedule(data, schedule):
     learner, _, _ = trained(data, schedule=schedule, batch_size=8)
     rates = learner.recorder.hps["lr"]
-    expected = {"one_cycle": (1e-3, 1e-5), "triangular2": (1e-3, 2e-4), "constant": (1e-3, 1e-3)}[schedule]
+    expected = {"one_cycle": (1e-3, 1e-5), "triangular2": (1e-3, 2e-4), "constant": (1e-3, 1e-3)}[
+        schedule
+    ]
     assert max(rates) == pytest.approx(expected[0], rel=0.1) and rates[-1] <= expected[1] * 1.001
 
 
@@ -111,12 +140,15 @@ def test_an_absurd_rate_is_reported_in_one_sentence(data):
 def test_training_batches_are_shuffled_and_every_image_comes_once(data):
     loader = make_loaders(data, TrainingParameters(batch_size=62)).train
     seen = torch.cat([labels for _, labels in loader])
-    assert not torch.equal(seen, torch.as_tensor(data.train_labels[:len(seen)]))
+    assert not torch.equal(seen, torch.as_tensor(data.train_labels[: len(seen)]))
     assert len(seen) == len(data.train_labels) // 62 * 62 and seen.bincount().max() <= 9
 
 
 def test_validation_keeps_its_order(data):
-    assert torch.equal(torch.cat([labels for _, labels in make_loaders(data, TrainingParameters()).valid]), torch.as_tensor(data.valid_labels))
+    assert torch.equal(
+        torch.cat([labels for _, labels in make_loaders(data, TrainingParameters()).valid]),
+        torch.as_tensor(data.valid_labels),
+    )
 
 
 def test_augmentation_changes_training_batches_only(data):
@@ -128,7 +160,10 @@ def test_augmentation_changes_training_batches_only(data):
 
 def test_a_loader_on_a_device_gives_the_same_batches(data):
     images, labels = data.train_images, data.train_labels
-    parts = [Characters(images, labels, data.class_names, 0, device) for device in (None, torch.device("cpu"))]
+    parts = [
+        Characters(images, labels, data.class_names, 0, device)
+        for device in (None, torch.device("cpu"))
+    ]
     rows = np.array([5, 2, 9])
     for here, there in zip(*(part[rows] for part in parts)):
         assert torch.equal(here, there) and type(here) is type(there)
@@ -140,8 +175,10 @@ def test_a_part_larger_than_memory_is_shuffled_among_neighbours(data, monkeypatc
     assert sorted(order[:50]) != list(order[:50])
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 1000}))
     monkeypatch.setattr("lib.training.batches.nearby_order", lambda n, rng: np.arange(n))
-    labels = torch.cat([labels for _, labels in make_loaders(data, TrainingParameters(batch_size=62)).train])
-    assert torch.equal(labels, torch.as_tensor(data.train_labels[:len(labels)]))
+    labels = torch.cat(
+        [labels for _, labels in make_loaders(data, TrainingParameters(batch_size=62)).train]
+    )
+    assert torch.equal(labels, torch.as_tensor(data.train_labels[: len(labels)]))
 
 
 def test_the_average_of_the_weights_is_what_remains(data):
@@ -149,11 +186,15 @@ def test_the_average_of_the_weights_is_what_remains(data):
     averages = [callback for callback in learner.cbs if isinstance(callback, AverageWeights)]
     assert len(averages) == 1 and not torch.equal(weights(learner), weights(trained(data)[0]))
     measured = measure(predict_probabilities(learner.model, data.valid_images), data.valid_labels)
-    assert learner.recorder.values[-1][2] == pytest.approx(measured["accuracy"])  # validation saw the average
+    assert learner.recorder.values[-1][2] == pytest.approx(
+        measured["accuracy"]
+    )  # validation saw the average
 
 
 def test_an_average_is_the_weighted_mean_of_the_weights_after_each_step(data):
-    learner = make_learner(data, TrainingParameters(precision="float32", average=0.5, batch_size=200))
+    learner = make_learner(
+        data, TrainingParameters(precision="float32", average=0.5, batch_size=200)
+    )
     seen = []
 
     class Watch(Callback):
@@ -175,22 +216,34 @@ def test_an_average_is_the_weighted_mean_of_the_weights_after_each_step(data):
 def test_views_are_the_image_and_its_neighbours(data):
     image = torch.as_tensor(np.array(data.test_images[:1]))
     assert torch.equal(shifted(image, 0, 0), image)
-    assert torch.equal(shifted(image, 1, -1)[0, 1:, :-1], image[0, :-1, 1:]) and shifted(image, 1, 0)[0, 0].sum() == 0
+    assert (
+        torch.equal(shifted(image, 1, -1)[0, 1:, :-1], image[0, :-1, 1:])
+        and shifted(image, 1, 0)[0, 0].sum() == 0
+    )
 
 
 def test_probabilities_of_several_views_are_their_mean(data):
     model = make_learner(data, TrainingParameters(precision="float32")).model
     images = torch.as_tensor(np.array(data.test_images[:4]))
-    each = [predict_probabilities(model, shifted(images, *shift).numpy()) for shift in [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]]
-    assert np.allclose(predict_probabilities(model, images.numpy(), views=5), np.mean(each, axis=0), atol=1e-6)
+    each = [
+        predict_probabilities(model, shifted(images, *shift).numpy())
+        for shift in [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+    ]
+    assert np.allclose(
+        predict_probabilities(model, images.numpy(), views=5), np.mean(each, axis=0), atol=1e-6
+    )
 
 
 def test_two_processes_train_one_network(data, capsys):
-    parameters = TrainingParameters(precision="float32", batch_size=60, epochs=3, processes=2, average=0.5)
+    parameters = TrainingParameters(
+        precision="float32", batch_size=60, epochs=3, processes=2, average=0.5
+    )
     learner = make_learner(data, parameters)
     before = weights(learner)
     assert fit(learner, parameters, 5e-3) > 0 and not torch.equal(before, weights(learner))
-    assert len(history(learner)) == 3 and len(learner.recorder.losses) == 3 * (len(data.train_labels) // 60)
+    assert len(history(learner)) == 3 and len(learner.recorder.losses) == 3 * (
+        len(data.train_labels) // 60
+    )
     assert capsys.readouterr().out.count("epoch 3/3") == 1
     measured = measure(predict_probabilities(learner.model, data.valid_images), data.valid_labels)
     assert learner.recorder.values[-1][2] == pytest.approx(measured["accuracy"], abs=0.02)
@@ -198,7 +251,9 @@ def test_two_processes_train_one_network(data, capsys):
 
 
 def test_two_processes_bring_back_their_best_weights(data):
-    parameters = TrainingParameters(precision="float32", batch_size=60, epochs=1, processes=2, patience=1)
+    parameters = TrainingParameters(
+        precision="float32", batch_size=60, epochs=1, processes=2, patience=1
+    )
     learner = make_learner(data, parameters)
     fit(learner, parameters, 5e-3)
     assert len(history(learner)) == 1
@@ -207,7 +262,9 @@ def test_two_processes_bring_back_their_best_weights(data):
 def test_a_process_that_fails_is_reported_in_one_sentence(data):
     parameters = TrainingParameters(processes=2, precision="float32")
     learner = make_learner(data, parameters)
-    learner.data_parameters = data.parameters.model_copy(update={"source": "folder", "folder": "nowhere"})
+    learner.data_parameters = data.parameters.model_copy(
+        update={"source": "folder", "folder": "nowhere"}
+    )
     with pytest.raises(InputError, match="with 2 processes failed: .*nowhere"):
         fit(learner, parameters, 1e-3)
 
@@ -224,10 +281,14 @@ def test_what_fastai_offers_works_on_a_learner(data):
     interpretation.show_results([3, 5])
     learner.show_results(max_n=4)
     probabilities, labels = learner.get_preds()
-    assert probabilities.shape == (len(data.valid_labels), 62) and torch.equal(labels, torch.as_tensor(data.valid_labels))
+    assert probabilities.shape == (len(data.valid_labels), 62) and torch.equal(
+        labels, torch.as_tensor(data.valid_labels)
+    )
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back at once")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back at once"
+)
 def test_freed_memory_is_kept_for_the_next_batch():
     code = """if True:
         import resource, torch
@@ -237,12 +298,20 @@ def test_freed_memory_is_kept_for_the_next_batch():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         for _ in range(5): torch.ones(2**24)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
-    faults = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert int(faults) <= 2 * 16_384  # the pages of 64 MiB; given back and asked for anew, five times as many
+    faults = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert (
+        int(faults) <= 2 * 16_384
+    )  # the pages of 64 MiB; given back and asked for anew, five times as many
 
 
 def test_a_preparation_does_not_fail_on_blank_images():
-    assert torch.isfinite(fit_preparation(np.zeros((5, 28, 28), dtype=np.uint8))(torch.zeros(1, 28, 28, dtype=torch.uint8))).all()
+    assert torch.isfinite(
+        fit_preparation(np.zeros((5, 28, 28), dtype=np.uint8))(
+            torch.zeros(1, 28, 28, dtype=torch.uint8)
+        )
+    ).all()
 
 
 def test_probabilities_of_an_image_do_not_depend_on_its_neighbours(data):
@@ -263,12 +332,16 @@ def test_float32_is_taken_when_asked_for():
 
 def test_measuring_counts_what_is_right_and_averages_the_loss():
     measured = measure(np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]), np.array([0, 1]))
-    assert measured["accuracy"] == 0.5 and measured["loss"] == pytest.approx(-(np.log(0.5) + np.log(0.3)) / 2)
+    assert measured["accuracy"] == 0.5 and measured["loss"] == pytest.approx(
+        -(np.log(0.5) + np.log(0.3)) / 2
+    )
 
 
 def test_metrics_hold_the_results_with_their_conditions(data):
     learner, parameters, seconds = trained(data)
-    metrics = measure_run(learner, data, parameters, 1e-3, seconds, predict_parts(learner.model, data))
+    metrics = measure_run(
+        learner, data, parameters, 1e-3, seconds, predict_parts(learner.model, data)
+    )
     required = """network seed schedule epochs parameters train_accuracy valid_accuracy test_accuracy seconds device dataset split
         n_train n_test torch fastai"""
     assert set(required.split()) <= set(metrics) and metrics["n_test"] == 124

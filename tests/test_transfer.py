@@ -44,6 +44,7 @@ def same(one: dict, other: dict) -> bool:
 
 # ---- a local file ----
 
+
 def test_a_local_file_gives_its_weights_and_its_name(weights, file):
     found, origin = transfer.find_imagenet(str(file))
     assert same(found, weights) and origin == "ImageNet's weights are those of mine.pth."
@@ -93,11 +94,25 @@ def not_there(path):
     path.unlink()
 
 
-@pytest.mark.parametrize("damage", [cut_short, change_a_byte, another_network, a_whole_model, no_weights, a_web_page, nothing, not_there])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_short,
+        change_a_byte,
+        another_network,
+        a_whole_model,
+        no_weights,
+        a_web_page,
+        nothing,
+        not_there,
+    ],
+)
 def test_a_file_that_cannot_be_used_is_named_in_one_sentence(file, tmp_path, damage):
     path = Path(shutil.copy(file, tmp_path / "bad.pth"))
     damage(path)
-    with pytest.raises(InputError, match="bad.pth.* set imagenet_weights to a good copy, or to nothing.$") as error:
+    with pytest.raises(
+        InputError, match="bad.pth.* set imagenet_weights to a good copy, or to nothing.$"
+    ) as error:
         transfer.find_imagenet(str(path))
     assert "\n" not in str(error.value) and "arbitrary code" not in str(error.value)
 
@@ -110,6 +125,7 @@ def test_a_file_of_safetensors_that_is_cut_short_is_named(weights, tmp_path):
 
 
 # ---- the hub ----
+
 
 class Host(BaseHTTPRequestHandler):
     """A host that sends `content`, in the manner of `answer`."""
@@ -126,7 +142,7 @@ class Host(BaseHTTPRequestHandler):
         self.end_headers()
         if self.answer == "slow":
             for start in range(0, 40 * 2**14, 2**14):
-                self.wfile.write(self.content[start:start + 2**14])
+                self.wfile.write(self.content[start : start + 2**14])
                 time.sleep(0.1)
         elif self.answer != "absent":
             self.wfile.write(self.content[:-5000] if self.answer == "cut" else self.content)
@@ -171,7 +187,15 @@ def test_a_kept_file_that_is_damaged_is_fetched_anew(host, weights, tmp_path):
     assert same(transfer.find_imagenet()[0], weights) and host.asked == 2
 
 
-@pytest.mark.parametrize("answer, said", [("cut", "ChunkedEncodingError"), ("absent", "the host answered 404"), ("silent", "ReadTimeout"), ("slow", "longer than 1 seconds")])
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        ("cut", "ChunkedEncodingError"),
+        ("absent", "the host answered 404"),
+        ("silent", "ReadTimeout"),
+        ("slow", "longer than 1 seconds"),
+    ],
+)
 def test_a_bad_host_leaves_no_file_and_a_reason(host, tmp_path, monkeypatch, answer, said):
     monkeypatch.setattr(host, "answer", answer)
     monkeypatch.setattr(transfer, "PATIENCE", (5, 2, 1 if answer == "slow" else 60))
@@ -188,7 +212,11 @@ def test_another_file_is_not_kept(host, tmp_path, monkeypatch):
 def test_without_a_connection_the_sentence_says_what_to_do(host, monkeypatch):
     monkeypatch.setattr(transfer, "URL", "http://127.0.0.1:1/x")
     sentence = transfer.find_imagenet()[1]
-    assert "ConnectionError" in sentence and transfer.NAME in sentence and sentence.endswith("or name one with imagenet_weights.")
+    assert (
+        "ConnectionError" in sentence
+        and transfer.NAME in sentence
+        and sentence.endswith("or name one with imagenet_weights.")
+    )
 
 
 def test_a_full_disk_is_no_reason_to_stop(host, monkeypatch):
@@ -214,11 +242,18 @@ def test_five_seconds_is_the_longest_wait_for_a_connection(monkeypatch):
 
 # ---- ResNet-18 ----
 
+
 def test_exactly_these_weights_arrive_in_the_body(data, weights):
     body = transfer.resnet_learner(data, 28, 0, weights).model.network[0]
     expected = nn.Sequential(*list(resnet18().children())[:-2]).state_dict().keys()
     found = dict(zip(expected, body.state_dict().values(), strict=True))
-    given = dict(zip(expected, [weights[name] for name in resnet18().state_dict() if not name.startswith("fc.")], strict=True))
+    given = dict(
+        zip(
+            expected,
+            [weights[name] for name in resnet18().state_dict() if not name.startswith("fc.")],
+            strict=True,
+        )
+    )
     assert torch.equal(found.pop("0.weight"), given.pop("0.weight").sum(dim=1, keepdim=True))
     assert same(found, given)
 
@@ -232,7 +267,9 @@ def test_one_channel_of_summed_kernels_answers_like_three_equal_channels(weights
 
 
 def test_the_same_seed_makes_the_same_resnet_and_another_another(data):
-    first, again, other = (transfer.resnet_learner(data, 28, seed).model.state_dict() for seed in (1, 1, 2))
+    first, again, other = (
+        transfer.resnet_learner(data, 28, seed).model.state_dict() for seed in (1, 1, 2)
+    )
     assert same(first, again) and not same(first, other)
 
 
@@ -242,7 +279,9 @@ def test_a_frozen_body_keeps_its_kernels_and_a_free_one_does_not(data, weights, 
     before, head = kernels.detach().clone(), learner.model.network[1][-1].weight.detach().clone()
     learner.freeze()
     learner.fit_one_cycle(1, 1e-3)
-    assert torch.equal(kernels, before) and not torch.equal(learner.model.network[1][-1].weight, head)
+    assert torch.equal(kernels, before) and not torch.equal(
+        learner.model.network[1][-1].weight, head
+    )
     learner.unfreeze()
     learner.fit_one_cycle(1, 1e-3)
     assert not torch.equal(kernels, before) and capsys.readouterr().out == ""
@@ -250,13 +289,17 @@ def test_a_frozen_body_keeps_its_kernels_and_a_free_one_does_not(data, weights, 
 
 def test_an_image_is_enlarged_after_its_preparation():
     images = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8)
-    assert torch.equal(transfer.Enlarging(28)(images), Preparation(transfer.GREY, transfer.SPREAD)(images))
+    assert torch.equal(
+        transfer.Enlarging(28)(images), Preparation(transfer.GREY, transfer.SPREAD)(images)
+    )
     assert transfer.Enlarging(56)(images).shape == (2, 1, 56, 56)
 
 
 def test_imagenet_s_statistics_are_those_of_fastai():
     means, spreads = transfer.model_meta[resnet18]["stats"]
-    assert transfer.GREY == pytest.approx(255 * np.mean(means), abs=0.1) and transfer.SPREAD == pytest.approx(255 * np.mean(spreads), abs=0.1)
+    assert transfer.GREY == pytest.approx(
+        255 * np.mean(means), abs=0.1
+    ) and transfer.SPREAD == pytest.approx(255 * np.mean(spreads), abs=0.1)
 
 
 @pytest.mark.parametrize("size, expected", [(1, 8), (2, 0), (3, 0)])
@@ -276,7 +319,9 @@ def test_idle_weights_are_those_without_a_gradient():
 
 def test_the_stages_hold_all_convolutions():
     network = resnet18()
-    expected = sum(count_parameters(layer) for layer in network.modules() if isinstance(layer, nn.Conv2d))
+    expected = sum(
+        count_parameters(layer) for layer in network.modules() if isinstance(layer, nn.Conv2d)
+    )
     assert sum(row["weights"] for row in transfer.stages(network, 28)) == expected
 
 
@@ -287,6 +332,7 @@ def test_looking_at_the_stages_leaves_no_hook_behind():
 
 
 # ---- strokes to real characters ----
+
 
 @pytest.fixture(scope="module")
 def digits():
@@ -333,7 +379,9 @@ def model(n_classes: int, seed: int) -> PreparedNetwork:
     return PreparedNetwork(make_network("custom", n_classes), Preparation(float(seed), 90.0)).eval()
 
 
-IMAGES = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randint(
+    0, 256, (4, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+)
 
 
 def test_what_is_carried_over_answers_as_before():
@@ -360,12 +408,18 @@ def test_the_old_network_is_not_changed_by_training_the_new_one(digits):
     old = model(10, seed=1)
     before = {name: value.clone() for name, value in old.state_dict().items()}
     parameters = TrainingParameters(epochs=1, learning_rate=0.01, precision="float32")
-    transfer.train_silently(digits, parameters, lambda fresh: transfer.carry_over(old, digits.class_names, fresh, digits.class_names))
+    transfer.train_silently(
+        digits,
+        parameters,
+        lambda fresh: transfer.carry_over(old, digits.class_names, fresh, digits.class_names),
+    )
     assert same(old.state_dict(), before)
 
 
 def test_a_silent_training_says_nothing_and_learns(digits, capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("HANDWRITING_PROGRESS", str(tmp_path / "progress.json"))
-    model = transfer.train_silently(digits, TrainingParameters(epochs=4, learning_rate=0.01, batch_size=32))
+    model = transfer.train_silently(
+        digits, TrainingParameters(epochs=4, learning_rate=0.01, batch_size=32)
+    )
     right = model(torch.from_numpy(digits.test_images)).argmax(dim=1).numpy() == digits.test_labels
     assert right.mean() > 0.8 and capsys.readouterr().out == ""

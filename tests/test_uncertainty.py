@@ -9,7 +9,9 @@ def right(share, n=1000, seed=0):
 
 
 def test_the_interval_of_a_share_is_wilsons():
-    assert interval_of_share(0.8, 100) == pytest.approx((0.7112, 0.8666), abs=1e-4)  # Wilson's formula, computed by hand
+    assert interval_of_share(0.8, 100) == pytest.approx(
+        (0.7112, 0.8666), abs=1e-4
+    )  # Wilson's formula, computed by hand
 
 
 def test_the_interval_holds_the_true_share_in_95_of_100_experiments():
@@ -20,7 +22,9 @@ def test_the_interval_holds_the_true_share_in_95_of_100_experiments():
 
 def test_three_seeds_give_students_interval_of_the_mean():
     found = over_seeds([0.80, 0.82, 0.84])
-    assert found["std"] == pytest.approx(0.02) and found["high"] - found["mean"] == pytest.approx(4.3027 * 0.02 / 3**0.5, rel=1e-4)
+    assert found["std"] == pytest.approx(0.02) and found["high"] - found["mean"] == pytest.approx(
+        4.3027 * 0.02 / 3**0.5, rel=1e-4
+    )
 
 
 def test_one_seed_has_no_interval():
@@ -42,18 +46,30 @@ def test_mcnemars_probability_is_the_exact_binomial_one():
 
 
 def test_two_networks_without_a_difference_are_said_to_show_none():
-    table = paired_comparisons({"a": [right(0.8, seed=1), right(0.8, seed=2)], "b": [right(0.8, seed=3), right(0.8, seed=4)]})
+    table = paired_comparisons(
+        {
+            "a": [right(0.8, seed=1), right(0.8, seed=2)],
+            "b": [right(0.8, seed=3), right(0.8, seed=4)],
+        }
+    )
     assert table["verdict"].tolist() == ["no difference shown"]
 
 
 def test_a_network_that_is_ahead_in_every_seed_is_named():
-    table = paired_comparisons({"a": [right(0.7, seed=1), right(0.7, seed=2)], "b": [right(0.9, seed=3), right(0.9, seed=4)]})
+    table = paired_comparisons(
+        {
+            "a": [right(0.7, seed=1), right(0.7, seed=2)],
+            "b": [right(0.9, seed=3), right(0.9, seed=4)],
+        }
+    )
     assert table["verdict"].tolist() == ["b is better"] and table["p"].iloc[0] < 1e-6
 
 
 def test_a_lead_that_changes_with_the_seed_is_no_difference():
     good, bad = right(0.9, seed=1), right(0.7, seed=2)
-    assert paired_comparisons({"a": [good, bad], "b": [bad, good]})["verdict"].tolist() == ["no difference shown"]
+    assert paired_comparisons({"a": [good, bad], "b": [bad, good]})["verdict"].tolist() == [
+        "no difference shown"
+    ]
 
 
 def test_a_single_network_is_compared_with_nothing():

@@ -19,7 +19,9 @@ def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
 
     Source: Guo, Pleiss, Sun and Weinberger (2017), https://arxiv.org/abs/1706.04599
     """
-    from scipy.optimize import minimize_scalar  # here, as pandas below: whoever only predicts need not wait for them
+    from scipy.optimize import (
+        minimize_scalar,
+    )  # here, as pandas below: whoever only predicts need not wait for them
 
     rows = np.arange(len(actual))
 
@@ -27,7 +29,9 @@ def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
         likelihood = with_temperature(probabilities, np.exp(log_temperature))[rows, actual]
         return -np.log(np.maximum(likelihood, SMALLEST)).mean()
 
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))
+    return float(
+        np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x)
+    )
 
 
 def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -> dict:
@@ -37,10 +41,15 @@ def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -
     them, each the lower of its neighbours: from these `threshold` takes that of any coverage.
     """
     temperature = fit_temperature(probabilities, actual)
-    likelihoods = np.sort(with_temperature(probabilities, temperature)[np.arange(len(actual)), actual])
+    likelihoods = np.sort(
+        with_temperature(probabilities, temperature)[np.arange(len(actual)), actual]
+    )
     if len(likelihoods) > kept:
         likelihoods = np.quantile(likelihoods, np.arange(1, kept + 1) / (kept + 1), method="lower")
-    return {"temperature": temperature, "likelihoods": [float(f"{value:.6g}") for value in likelihoods]}
+    return {
+        "temperature": temperature,
+        "likelihoods": [float(f"{value:.6g}") for value in likelihoods],
+    }
 
 
 def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> "pd.DataFrame":
@@ -50,7 +59,11 @@ def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == actual
     table = pd.DataFrame({"confidence": confidence, "accuracy": right, "images": 1})
     steps = np.minimum((confidence * bins).astype(int), bins - 1)
-    return table.groupby(steps).agg({"confidence": "mean", "accuracy": "mean", "images": "sum"}).reset_index(drop=True)
+    return (
+        table.groupby(steps)
+        .agg({"confidence": "mean", "accuracy": "mean", "images": "sum"})
+        .reset_index(drop=True)
+    )
 
 
 def calibration_error(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> float:
@@ -59,7 +72,9 @@ def calibration_error(probabilities: np.ndarray, actual: np.ndarray, bins: int =
     Source: Naeini, Cooper and Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning".
     """
     table = reliability(probabilities, actual, bins)
-    return float(np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["images"]))
+    return float(
+        np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["images"])
+    )
 
 
 def threshold(likelihoods: Sequence[float], coverage: float) -> float:
@@ -67,11 +82,15 @@ def threshold(likelihoods: Sequence[float], coverage: float) -> float:
 
     likelihoods: sorted probabilities of the right class on validation images. With too few of them for the coverage, 0.
     """
-    outside = int(np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9))  # how many may lie below the threshold, plus one
+    outside = int(
+        np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9)
+    )  # how many may lie below the threshold, plus one
     return likelihoods[outside - 1] if outside else 0.0
 
 
-def set_thresholds(probabilities: np.ndarray, actual: np.ndarray, coverage: float, groups: np.ndarray | None = None) -> np.ndarray:
+def set_thresholds(
+    probabilities: np.ndarray, actual: np.ndarray, coverage: float, groups: np.ndarray | None = None
+) -> np.ndarray:
     """The smallest probability with which a class belongs to a prediction set, one per class (n_classes,).
 
     Split conformal prediction: of images like these N, a share of at least `coverage` (0 to 1) will have sets that hold
@@ -80,9 +99,14 @@ def set_thresholds(probabilities: np.ndarray, actual: np.ndarray, coverage: floa
     Sources: Sadinle, Lei and Wasserman (2019), https://arxiv.org/abs/1609.00451; groups: Vovk (2012), https://arxiv.org/abs/1209.2673
     """
     groups = np.zeros(probabilities.shape[1], int) if groups is None else groups
-    likelihood, thresholds = probabilities[np.arange(len(actual)), actual], np.zeros(probabilities.shape[1], probabilities.dtype)
+    likelihood, thresholds = (
+        probabilities[np.arange(len(actual)), actual],
+        np.zeros(probabilities.shape[1], probabilities.dtype),
+    )
     for group in np.unique(groups):
-        thresholds[groups == group] = threshold(np.sort(likelihood[groups[actual] == group]), coverage)
+        thresholds[groups == group] = threshold(
+            np.sort(likelihood[groups[actual] == group]), coverage
+        )
     return thresholds
 
 
@@ -97,6 +121,8 @@ def with_prior(probabilities: np.ndarray, before: np.ndarray, now: np.ndarray) -
     Both are counts or shares (n_classes,); a class that was never seen keeps probability 0.
     Source: Saerens, Latinne and Decaestecker (2002), "Adjusting the outputs of a classifier to new a priori probabilities".
     """
-    ratio = np.divide(now / now.sum(), before / before.sum(), out=np.zeros(len(now)), where=before > 0)
+    ratio = np.divide(
+        now / now.sum(), before / before.sum(), out=np.zeros(len(now)), where=before > 0
+    )
     weighted = probabilities * ratio
     return weighted / np.maximum(weighted.sum(axis=1, keepdims=True), SMALLEST)

@@ -30,23 +30,55 @@ def errors_only(counts: np.ndarray) -> np.ndarray:
 def top_pairs(counts: np.ndarray, class_names: list[str], n: int = 15) -> pd.DataFrame:
     """The n most frequent confusions, each direction separate: actual, predicted, count, share (of the actual class)."""
     shares = errors_only(counts)
-    rows = [(class_names[i], class_names[j], int(counts[i, j]), shares[i, j]) for i, j in np.argwhere(shares > 0)]
+    rows = [
+        (class_names[i], class_names[j], int(counts[i, j]), shares[i, j])
+        for i, j in np.argwhere(shares > 0)
+    ]
     table = pd.DataFrame(rows, columns=["actual", "predicted", "count", "share"])
-    return table.sort_values(["count", "actual", "predicted"], ascending=[False, True, True]).head(n).reset_index(drop=True)
+    return (
+        table.sort_values(["count", "actual", "predicted"], ascending=[False, True, True])
+        .head(n)
+        .reset_index(drop=True)
+    )
 
 
-def look_alike_pairs(counts: np.ndarray, class_names: list[str], groups=LOOK_ALIKES) -> pd.DataFrame:
+def look_alike_pairs(
+    counts: np.ndarray, class_names: list[str], groups=LOOK_ALIKES
+) -> pd.DataFrame:
     """Every pair within the groups whose classes exist: actual, predicted, count, share, and the same the other way round."""
     shares, rows = row_normalised(counts), []
     for group in groups:
         present = [class_names.index(name) for name in group if name in class_names]
         for position, i in enumerate(present):
-            for j in present[position + 1:]:
-                rows.append((group, class_names[i], class_names[j], int(counts[i, j]), shares[i, j], int(counts[j, i]), shares[j, i]))
-    return pd.DataFrame(rows, columns=["group", "actual", "predicted", "count", "share", "count_reversed", "share_reversed"])
+            for j in present[position + 1 :]:
+                rows.append(
+                    (
+                        group,
+                        class_names[i],
+                        class_names[j],
+                        int(counts[i, j]),
+                        shares[i, j],
+                        int(counts[j, i]),
+                        shares[j, i],
+                    )
+                )
+    return pd.DataFrame(
+        rows,
+        columns=[
+            "group",
+            "actual",
+            "predicted",
+            "count",
+            "share",
+            "count_reversed",
+            "share_reversed",
+        ],
+    )
 
 
-def merged_accuracy(actual: np.ndarray, predicted: np.ndarray, class_names: list[str], merge) -> float:
+def merged_accuracy(
+    actual: np.ndarray, predicted: np.ndarray, class_names: list[str], merge
+) -> float:
     """Accuracy (0 to 1) when classes with the same `merge(name)` count as one."""
     merged = np.array([merge(name) for name in class_names])
     return float((merged[actual] == merged[predicted]).mean())
@@ -62,7 +94,11 @@ def shared_mistakes(actual: np.ndarray, predictions: np.ndarray) -> pd.DataFrame
     rows = []
     for n_wrong in range(len(predictions) + 1):
         images = np.flatnonzero(wrong.sum(axis=0) == n_wrong)
-        agree = [len(set(predictions[wrong[:, image], image])) == 1 for image in images] if n_wrong > 1 else []
+        agree = (
+            [len(set(predictions[wrong[:, image], image])) == 1 for image in images]
+            if n_wrong > 1
+            else []
+        )
         rows.append((n_wrong, len(images), sum(agree)))
     return pd.DataFrame(rows, columns=["wrong_networks", "images", "same_answer"])
 
@@ -76,9 +112,14 @@ def found_groups(counts: np.ndarray, class_names: list[str], exchanged: float = 
     images = counts.sum(axis=1)
     share = (counts + counts.T) / np.maximum(images[:, None] + images, 1)
     np.fill_diagonal(share, 1)
-    clusters = AgglomerativeClustering(n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - exchanged).fit_predict(1 - share)
+    clusters = AgglomerativeClustering(
+        n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - exchanged
+    ).fit_predict(1 - share)
     groups = [np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)]
-    groups = sorted((group for group in groups if len(group) > 1), key=lambda group: -share[np.ix_(group, group)][np.triu_indices(len(group), 1)].mean())
+    groups = sorted(
+        (group for group in groups if len(group) > 1),
+        key=lambda group: -share[np.ix_(group, group)][np.triu_indices(len(group), 1)].mean(),
+    )
     return ["".join(class_names[i] for i in group) for group in groups]
 
 
@@ -87,7 +128,9 @@ def in_one_group(first: str, second: str, groups) -> bool:
     return any(first in group and second in group for group in groups)
 
 
-def suspicious_labels(actual: np.ndarray, probabilities: np.ndarray, class_names: list[str], groups=()) -> pd.DataFrame:
+def suspicious_labels(
+    actual: np.ndarray, probabilities: np.ndarray, class_names: list[str], groups=()
+) -> pd.DataFrame:
     """Images that are probably labelled wrongly, the most suspicious first: index, label, answer, probability (of the answer).
 
     Confident learning, by cleanlab, on probabilities (N, n_classes) of networks that were not trained on these images.
@@ -99,18 +142,40 @@ def suspicious_labels(actual: np.ndarray, probabilities: np.ndarray, class_names
 
     present = np.unique(actual)  # cleanlab wants every class to be there
     labels, shares = np.searchsorted(present, actual), probabilities[:, present]
-    found = find_label_issues(labels, shares / shares.sum(axis=1, keepdims=True), return_indices_ranked_by="self_confidence",
-                              filter_by="confident_learning", n_jobs=1)
-    rows = [(int(i), class_names[actual[i]], class_names[probabilities[i].argmax()], float(probabilities[i].max())) for i in found]
+    found = find_label_issues(
+        labels,
+        shares / shares.sum(axis=1, keepdims=True),
+        return_indices_ranked_by="self_confidence",
+        filter_by="confident_learning",
+        n_jobs=1,
+    )
+    rows = [
+        (
+            int(i),
+            class_names[actual[i]],
+            class_names[probabilities[i].argmax()],
+            float(probabilities[i].max()),
+        )
+        for i in found
+    ]
     table = pd.DataFrame(rows, columns=["index", "label", "answer", "probability"])
-    excused = [fold_look_alikes(a) == fold_look_alikes(b) or in_one_group(a, b, groups) for a, b in zip(table["label"], table["answer"])]
+    excused = [
+        fold_look_alikes(a) == fold_look_alikes(b) or in_one_group(a, b, groups)
+        for a, b in zip(table["label"], table["answer"])
+    ]
     return table[~np.array(excused, bool)].reset_index(drop=True)
 
 
 BUDGET = ["case only", "look-alikes", "found groups", "suspected labels", "rest"]
 
 
-def error_budget(actual: np.ndarray, predicted: np.ndarray, class_names: list[str], groups: list[str], suspects: np.ndarray) -> dict[str, int]:
+def error_budget(
+    actual: np.ndarray,
+    predicted: np.ndarray,
+    class_names: list[str],
+    groups: list[str],
+    suspects: np.ndarray,
+) -> dict[str, int]:
     """How many errors have which cause, each counted once, under the first that fits, in the order of BUDGET.
 
     The same letter in the other case; two of LOOK_ALIKES (whatever their case); two of the found `groups`; an image
@@ -119,6 +184,12 @@ def error_budget(actual: np.ndarray, predicted: np.ndarray, class_names: list[st
     parts = dict.fromkeys(BUDGET, 0)
     for i in np.flatnonzero(actual != predicted):
         a, b = class_names[actual[i]], class_names[predicted[i]]
-        fits = [fold_case(a) == fold_case(b), fold_look_alikes(a) == fold_look_alikes(b), in_one_group(a, b, groups), i in suspects, True]
+        fits = [
+            fold_case(a) == fold_case(b),
+            fold_look_alikes(a) == fold_look_alikes(b),
+            in_one_group(a, b, groups),
+            i in suspects,
+            True,
+        ]
         parts[BUDGET[fits.index(True)]] += 1
     return parts

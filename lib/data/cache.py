@@ -65,7 +65,9 @@ def save_blocks(file: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]
     """Save uint8 blocks, joined along their first axis, as one .npy array; only one block is in memory at a time."""
     # Not into a memory map: when the disk is full, writing to one kills the process (SIGBUS) without a word.
     with open(file, "wb") as stream:
-        np.lib.format.write_array_header_1_0(stream, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(
+            stream, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
         for block in blocks:
             stream.write(np.ascontiguousarray(block))
 
@@ -92,7 +94,9 @@ def _load(folder: Path) -> dict[str, np.ndarray] | None:
         sizes = json.loads((folder / CONTENTS).read_text())
         if any((folder / file).stat().st_size != size for file, size in sizes.items()):
             return None
-        return {Path(file).stem: np.asarray(np.load(folder / file, mmap_mode="r")) for file in sizes}
+        return {
+            Path(file).stem: np.asarray(np.load(folder / file, mmap_mode="r")) for file in sizes
+        }
     except (OSError, ValueError):  # not there, or damaged
         return None
 

@@ -54,7 +54,11 @@ class Emnist:
     @property
     def note(self) -> str:
         """What every result must say of its data: "" for the official archive."""
-        return "" if self.official else f"Archive {self.archive}, md5 {self.md5}, is not the official EMNIST archive."
+        return (
+            ""
+            if self.official
+            else f"Archive {self.archive}, md5 {self.md5}, is not the official EMNIST archive."
+        )
 
 
 def load(split: str, archive: str | Path = "") -> Emnist:
@@ -63,9 +67,13 @@ def load(split: str, archive: str | Path = "") -> Emnist:
     Raises InputError, and leaves nothing behind, where it cannot be had or its contents are wrong: see read_split.
     """
     if archive and not zipfile.is_zipfile(archive):
-        raise InputError(f"The archive {archive} is {_kind(Path(archive))}; set `archive` to EMNIST's gzip.zip.")
+        raise InputError(
+            f"The archive {archive} is {_kind(Path(archive))}; set `archive` to EMNIST's gzip.zip."
+        )
     md5 = file_md5(Path(archive)) if archive else OFFICIAL_MD5
-    arrays = cached_arrays(f"emnist/{split}-{md5}", lambda to: read_split(Path(archive or download()), split, to))
+    arrays = cached_arrays(
+        f"emnist/{split}-{md5}", lambda to: read_split(Path(archive or download()), split, to)
+    )
     return Emnist(**arrays, class_names=class_names(split), archive=Path(archive).name, md5=md5)
 
 
@@ -92,12 +100,16 @@ def download() -> Path:
             leftover.unlink()
         for url in URLS:
             try:
-                pooch.retrieve(url, f"md5:{OFFICIAL_MD5}", target.name, target.parent, downloader=_fetch)
+                pooch.retrieve(
+                    url, f"md5:{OFFICIAL_MD5}", target.name, target.parent, downloader=_fetch
+                )
                 return target
             except (requests.RequestException, ValueError) as error:
                 failures.append(f"{urlsplit(url).netloc}: {_reason(error)}")
-    raise InputError(f"EMNIST could not be downloaded ({'; '.join(failures)}); "
-                     f"download {URLS[0]} by hand and set `archive` to it.")
+    raise InputError(
+        f"EMNIST could not be downloaded ({'; '.join(failures)}); "
+        f"download {URLS[0]} by hand and set `archive` to it."
+    )
 
 
 def _fetch(url: str, file: str, _pooch: object) -> None:
@@ -106,7 +118,9 @@ def _fetch(url: str, file: str, _pooch: object) -> None:
     pooch.HTTPDownloader(progressbar=True, chunk_size=2**20, timeout=TIMEOUT)(url, file, None)
     mebibytes = round(Path(file).stat().st_size / 2**20, 2)
     if mebibytes != OFFICIAL_MEBIBYTES:
-        raise InputError(f"it sent {_kind(Path(file))} of {mebibytes} MiB in place of {OFFICIAL_MEBIBYTES} MiB")
+        raise InputError(
+            f"it sent {_kind(Path(file))} of {mebibytes} MiB in place of {OFFICIAL_MEBIBYTES} MiB"
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -133,7 +147,9 @@ def read_split(archive: Path, split: str, folder: Path) -> None:
             np.save(folder / f"{part}_labels.npy", labels)
             images_file = folder / f"{part}_images.npy"
             with _member(zip_file, f"emnist-{split}-{part}-images-idx3-ubyte.gz") as stream:
-                save_blocks(images_file, (len(labels), 28, 28), _upright_blocks(stream, len(labels)))
+                save_blocks(
+                    images_file, (len(labels), 28, 28), _upright_blocks(stream, len(labels))
+                )
                 check_fit(np.load(images_file, mmap_mode="r"), labels, split)
 
 
@@ -141,7 +157,9 @@ def _opened(archive: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)
     except zipfile.BadZipFile as error:
-        raise InputError(f"The archive {archive} is damaged ({error}); set `archive` to a good copy.") from error
+        raise InputError(
+            f"The archive {archive} is damaged ({error}); set `archive` to a good copy."
+        ) from error
 
 
 @contextmanager
@@ -153,21 +171,34 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[BinaryIO]:
             raise ValueError("it is not there")
         with archive.open(path) as stream:
             yield gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
-    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, ValueError) as error:
-        raise InputError(f"Member {name} of the archive {archive.filename} cannot be used: {str(error).rstrip('.')}; "
-                         "set `archive` to a good copy of EMNIST's gzip.zip.") from error
+    except (
+        EOFError,
+        zlib.error,
+        gzip.BadGzipFile,
+        zipfile.BadZipFile,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"Member {name} of the archive {archive.filename} cannot be used: {str(error).rstrip('.')}; "
+            "set `archive` to a good copy of EMNIST's gzip.zip."
+        ) from error
 
 
 def _check_mapping(text: str, split: str) -> None:
     """A line is a label and the code points it stands for: one, or for letters the upper and the lower case."""
     try:
-        rows = [[int(number) for number in line.split()] for line in text.splitlines() if line.strip()]
+        rows = [
+            [int(number) for number in line.split()] for line in text.splitlines() if line.strip()
+        ]
     except ValueError:
         raise ValueError("it is no table of labels and code points") from None
     found = {label: chr(code) for label, code, *_ in rows}
     for label, name in enumerate(class_names(split), start=FIRST_LABEL.get(split, 0)):
         if found.get(label) != name:
-            raise ValueError(f"it says {found.get(label)!r} for label {label}, which is '{name}' in {split}")
+            raise ValueError(
+                f"it says {found.get(label)!r} for label {label}, which is '{name}' in {split}"
+            )
 
 
 def _read_labels(stream: BinaryIO, split: str, every_class: bool) -> np.ndarray:
@@ -180,7 +211,9 @@ def _read_labels(stream: BinaryIO, split: str, every_class: bool) -> np.ndarray:
     strange = labels[(labels < 0) | (labels >= len(names))]
     if len(strange):
         raise ValueError(f"label {strange[0] + first} is none of the {len(names)} of {split}")
-    absent = [name for name, size in zip(names, np.bincount(labels, minlength=len(names))) if size == 0]
+    absent = [
+        name for name, size in zip(names, np.bincount(labels, minlength=len(names))) if size == 0
+    ]
     if absent and (every_class or count == 0):
         raise ValueError(f"there is no image of class '{absent[0]}'")
     return labels
@@ -189,8 +222,12 @@ def _read_labels(stream: BinaryIO, split: str, every_class: bool) -> np.ndarray:
 def _idx_shape(stream: BinaryIO, dimensions: int) -> tuple[int, ...]:
     magic = stream.read(4)
     if magic != bytes((0, 0, 8, dimensions)):
-        raise ValueError(f"it begins with {magic.hex()} instead of the IDX magic 0000080{dimensions}")
-    return struct.unpack(f">{dimensions}I", stream.read(4 * dimensions).ljust(4 * dimensions, b"\0"))
+        raise ValueError(
+            f"it begins with {magic.hex()} instead of the IDX magic 0000080{dimensions}"
+        )
+    return struct.unpack(
+        f">{dimensions}I", stream.read(4 * dimensions).ljust(4 * dimensions, b"\0")
+    )
 
 
 def _upright_blocks(stream: BinaryIO, count: int) -> Iterator[np.ndarray]:
@@ -204,7 +241,9 @@ def _upright_blocks(stream: BinaryIO, count: int) -> Iterator[np.ndarray]:
         payload = stream.read(size)
         if len(payload) != size:
             raise ValueError(f"it ends before its {count} images do")
-        yield np.frombuffer(payload, np.uint8).reshape(-1, 28, 28).transpose(0, 2, 1)  # EMNIST stores them transposed
+        yield (
+            np.frombuffer(payload, np.uint8).reshape(-1, 28, 28).transpose(0, 2, 1)
+        )  # EMNIST stores them transposed
     if stream.read(1):
         raise ValueError(f"it goes on after its {count} images")
 
@@ -218,9 +257,14 @@ def check_fit(images: np.ndarray, labels: np.ndarray, split: str) -> None:
     sample = np.flatnonzero(runs % (1 + len(labels) // SAMPLE) == 0)
     means = _class_means(images[sample], labels[sample], split)
     turned = [np.rot90(means, turns, (1, 2)) for turns in range(4)]
-    fits = [_fit(view, _reference_means(split)) for view in turned + [view.transpose(0, 2, 1) for view in turned]]
+    fits = [
+        _fit(view, _reference_means(split))
+        for view in turned + [view.transpose(0, 2, 1) for view in turned]
+    ]
     if max(fits) < LEAST_FIT:
-        raise ValueError(f"its images do not fit their labels (agreement {fits[0]:.2f}, at least {LEAST_FIT} expected)")
+        raise ValueError(
+            f"its images do not fit their labels (agreement {fits[0]:.2f}, at least {LEAST_FIT} expected)"
+        )
     if max(fits) > fits[0]:
         raise ValueError("its images are not transposed as EMNIST stores them")
 
@@ -228,7 +272,10 @@ def check_fit(images: np.ndarray, labels: np.ndarray, split: str) -> None:
 def _fit(means: np.ndarray, reference: np.ndarray) -> float:
     """Mean correlation of (classes, 28, 28) with (classes, 28, 28), over the classes that have images."""
     present = means.any(axis=(1, 2))
-    means, reference = means[present] - means[present].mean(0), reference[present] - reference[present].mean(0)
+    means, reference = (
+        means[present] - means[present].mean(0),
+        reference[present] - reference[present].mean(0),
+    )
     norms = np.sqrt((means**2).sum((1, 2)) * (reference**2).sum((1, 2)))
     return float(np.mean((means * reference).sum((1, 2)) / np.maximum(norms, 1e-9)))
 
@@ -236,6 +283,7 @@ def _fit(means: np.ndarray, reference: np.ndarray) -> float:
 def _class_means(images: np.ndarray, labels: np.ndarray, split: str) -> np.ndarray:
     """Blurred mean image per class, float32 (classes, 28, 28); zeros for a class without images."""
     from scipy.ndimage import gaussian_filter  # slow to import, and needed once per archive
+
     one_hot = np.eye(len(class_names(split)), dtype=np.float32)[labels]
     sums = one_hot.T @ images.reshape(len(images), -1).astype(np.float32)
     means = sums / np.maximum(one_hot.sum(0), 1)[:, None]
@@ -245,6 +293,7 @@ def _class_means(images: np.ndarray, labels: np.ndarray, split: str) -> np.ndarr
 @functools.cache
 def _reference_means(split: str) -> np.ndarray:
     from lib.data import strokes  # with it comes torch
+
     images, labels = strokes.generate(per_class=20, seed=0)
     labels = split_labels(split)[labels]
     return _class_means(images[labels >= 0], labels[labels >= 0], split)

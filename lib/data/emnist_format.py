@@ -23,18 +23,24 @@ def to_emnist(ink: torch.Tensor) -> torch.Tensor:
     height, width = ink.shape[1:]
     top, bottom = _extent(ink.amax(2))
     left, right = _extent(ink.amax(1))
-    step = torch.maximum(bottom - top, right - left) / (SIZE - 2 * BORDER)  # (B,) old pixels per new pixel
+    step = torch.maximum(bottom - top, right - left) / (
+        SIZE - 2 * BORDER
+    )  # (B,) old pixels per new pixel
     sigma = BLUR * max(height, width)
     rows = _resampling(height, (top + bottom) / 2, step) @ _blur_matrix(height, sigma)  # (B, 28, H)
-    columns = _resampling(width, (left + right) / 2, step) @ _blur_matrix(width, sigma)  # (B, 28, W)
+    columns = _resampling(width, (left + right) / 2, step) @ _blur_matrix(
+        width, sigma
+    )  # (B, 28, W)
     small = (rows @ ink @ columns.mT).clamp(min=0)  # (B, 28, 28)
-    return (small * (255 / small.amax((1, 2), keepdim=True).clamp(min=1e-6))).round().to(torch.uint8)
+    return (
+        (small * (255 / small.amax((1, 2), keepdim=True).clamp(min=1e-6))).round().to(torch.uint8)
+    )
 
 
 def _blur_matrix(size: int, sigma: float) -> torch.Tensor:
     """(size, size) float32 whose product with a column of pixels is the column, blurred."""
     at = torch.arange(size, dtype=torch.float32)
-    weights = torch.exp(-((at[:, None] - at) / max(sigma, 1e-3)) ** 2 / 2)
+    weights = torch.exp(-(((at[:, None] - at) / max(sigma, 1e-3)) ** 2) / 2)
     return weights / weights.sum(1, keepdim=True)
 
 
@@ -52,4 +58,6 @@ def _resampling(size: int, centre: torch.Tensor, step: torch.Tensor) -> torch.Te
     near = (1.5 * distance - 2.5) * distance**2 + 1
     far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
     weights = torch.where(distance < 1, near, far) * (distance < 2)
-    return weights / weights.sum(2, keepdim=True).clamp(min=1)  # at the frame's edge what is missing is paper
+    return weights / weights.sum(2, keepdim=True).clamp(
+        min=1
+    )  # at the frame's edge what is missing is paper

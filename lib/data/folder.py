@@ -32,7 +32,9 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}; set `folder` to one with class subfolders or labels.csv.")
+        raise InputError(
+            f"There is no folder {folder}; set `folder` to one with class subfolders or labels.csv."
+        )
     divided = (folder / "train").is_dir() and (folder / "test").is_dir()
     train = list_images(folder / "train" if divided else folder)
     test = list_images(folder / "test") if divided else []
@@ -60,41 +62,61 @@ def list_images(folder: Path) -> list[Item]:
         if subfolder.is_dir():
             files = _visible(subfolder)
             if not files:
-                raise InputError(f"Class folder {subfolder} holds no image; put some there or delete it.")
+                raise InputError(
+                    f"Class folder {subfolder} holds no image; put some there or delete it."
+                )
             items += [(file, _class_name(subfolder.name)) for file in files]
     return items
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name not in CLUTTER and not path.name.startswith("."))
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.name not in CLUTTER and not path.name.startswith(".")
+    )
 
 
 def _class_name(folder_name: str) -> str:
     letter, _, case = folder_name.partition("_")
-    return getattr(letter, case)() if len(letter) == 1 and case in ("upper", "lower") else folder_name
+    return (
+        getattr(letter, case)() if len(letter) == 1 and case in ("upper", "lower") else folder_name
+    )
 
 
 def _listed(table: Path) -> list[Item]:
     try:
-        with open(table, newline="", encoding="utf-8-sig") as stream:  # spreadsheets write a byte order mark
+        with open(
+            table, newline="", encoding="utf-8-sig"
+        ) as stream:  # spreadsheets write a byte order mark
             reader = csv.DictReader(stream)
             columns, rows = reader.fieldnames or [], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{table} cannot be read as UTF-8 text ({error}); save it as CSV UTF-8.") from error
+        raise InputError(
+            f"{table} cannot be read as UTF-8 text ({error}); save it as CSV UTF-8."
+        ) from error
     missing = {"file", "label"} - set(columns)
     if missing:
-        raise InputError(f"{table} has no column `{min(missing)}`; its first line must be file,label.")
+        raise InputError(
+            f"{table} has no column `{min(missing)}`; its first line must be file,label."
+        )
     for line, row in enumerate(rows, start=2):
         if not row["file"] or not row["label"]:
-            raise InputError(f"Line {line} of {table} lacks a file or a label; complete it or delete it.")
+            raise InputError(
+                f"Line {line} of {table} lacks a file or a label; complete it or delete it."
+            )
         if not (table.parent / row["file"]).is_file():
-            raise InputError(f"Line {line} of {table} names {row['file']}, which is not there; correct the name.")
+            raise InputError(
+                f"Line {line} of {table} names {row['file']}, which is not there; correct the name."
+            )
     return sorted((table.parent / row["file"], row["label"]) for row in rows)
 
 
 def _check_classes(folder: Path, train: list[Item], test: list[Item], names: list[str]) -> None:
     if len(names) < 2:
-        raise InputError(f"{folder} has images of fewer than 2 classes; put the images of each class into a folder of its own.")
+        raise InputError(
+            f"{folder} has images of fewer than 2 classes; put the images of each class into a folder of its own."
+        )
     counts = {name: sum(label == name for _, label in train) for name in names}
     rarest = min(names, key=counts.get)
     if counts[rarest] < LEAST_IMAGES:
@@ -104,24 +126,40 @@ def _check_classes(folder: Path, train: list[Item], test: list[Item], names: lis
         )
     for file, name in test:
         if name not in counts:
-            raise InputError(f"{file} is of class '{name}', which has no image to train on; add some or remove it.")
+            raise InputError(
+                f"{file} is of class '{name}', which has no image to train on; add some or remove it."
+            )
 
 
 def _read(file: Path) -> np.ndarray:
-    from lib.reading.cleanup import convert  # here, and torch with it, since it is needed only when images are converted
+    from lib.reading.cleanup import (
+        convert,
+    )  # here, and torch with it, since it is needed only when images are converted
 
     try:
         return convert(file)
     except InputError as error:
         reason = str(error)
-        told = reason if reason.startswith(str(file)) else f"{file} cannot be used, because {reason[0].lower()}{reason[1:]}"
+        told = (
+            reason
+            if reason.startswith(str(file))
+            else f"{file} cannot be used, because {reason[0].lower()}{reason[1:]}"
+        )
         raise InputError(told) from error
 
 
 def _fingerprint(folder: Path, train: list[Item], test: list[Item]) -> str:
     try:
-        states = [(str(file.resolve()), name, file.stat().st_size, file.stat().st_mtime_ns) for file, name in train + test]
+        states = [
+            (str(file.resolve()), name, file.stat().st_size, file.stat().st_mtime_ns)
+            for file, name in train + test
+        ]
     except OSError as error:
-        raise InputError(f"{error.filename} cannot be read ({error.strerror}); replace it or take it out.") from error
-    code = [(ROOT / "lib" / module).read_text() for module in ("data/emnist_format.py", "reading/cleanup.py")]  # another conversion, other images
+        raise InputError(
+            f"{error.filename} cannot be read ({error.strerror}); replace it or take it out."
+        ) from error
+    code = [
+        (ROOT / "lib" / module).read_text()
+        for module in ("data/emnist_format.py", "reading/cleanup.py")
+    ]  # another conversion, other images
     return digest(repr((states, len(train))), *code)

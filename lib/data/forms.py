@@ -18,7 +18,11 @@ from lib.data.classes import BYCLASS
 
 POINTS = 96  # of a form, spread over its strokes
 ALIKE = "cosvwxz"  # small letters that are also given the forms of their capitals
-FONTS = {"futural": BYCLASS, "timesr": "1IJagt", "timesi": BYCLASS[36:]}  # what people write of their glyphs
+FONTS = {
+    "futural": BYCLASS,
+    "timesr": "1IJagt",
+    "timesi": BYCLASS[36:],
+}  # what people write of their glyphs
 FONTS["scripts"] = "BCEKLNPRUVWXYZ" + BYCLASS[36:]  # its other capitals are too fancy
 HAND_SHARE = 0.88  # of a class's characters, the share that comes from HAND
 
@@ -44,15 +48,25 @@ def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
     each point's stroke, (F, 96) int64 from 0. Cached: do not change them. Raises ValueError where HAND is malformed.
     Source of the glyphs: the Hershey-Fonts package
     """
-    hand, glyphs = hand_forms(), {font: HersheyFonts(load_default_font=font).all_glyphs for font in FONTS}
+    hand, glyphs = (
+        hand_forms(),
+        {font: HersheyFonts(load_default_font=font).all_glyphs for font in FONTS},
+    )
     forms, chances = [], []
     for label, name in enumerate(BYCLASS):
         written = hand[name]
         drawn = [glyphs[font][name].strokes for font, names in FONTS.items() if name in names]
-        forms += map(_sampled, written + [[np.array([*stroke], float) for stroke in strokes] for strokes in drawn])
-        share = [HAND_SHARE / len(written)] * len(written) + [(1 - HAND_SHARE) / len(drawn)] * len(drawn)
+        forms += map(
+            _sampled,
+            written + [[np.array([*stroke], float) for stroke in strokes] for strokes in drawn],
+        )
+        share = [HAND_SHARE / len(written)] * len(written) + [(1 - HAND_SHARE) / len(drawn)] * len(
+            drawn
+        )
         chances.append(label + np.cumsum(share))
-    return np.concatenate(chances), *(torch.from_numpy(np.stack(part)) for part in zip(*forms, strict=True))
+    return np.concatenate(chances), *(
+        torch.from_numpy(np.stack(part)) for part in zip(*forms, strict=True)
+    )
 
 
 def hand_forms(table: str = HAND) -> dict[str, list[list[np.ndarray]]]:
@@ -64,7 +78,9 @@ def hand_forms(table: str = HAND) -> dict[str, list[list[np.ndarray]]]:
     lines = [line.split() for line in re.split(r"\n(?=\S)", table.strip())]
     names = [name for name, *_ in lines]
     if names != [*BYCLASS]:
-        raise ValueError(f"The table of forms has lines for {' '.join(names)}; it needs {' '.join(BYCLASS)}.")
+        raise ValueError(
+            f"The table of forms has lines for {' '.join(names)}; it needs {' '.join(BYCLASS)}."
+        )
     forms = {name: [_strokes(form) for form in written] for name, *written in lines}
     return forms | {name: forms[name] + forms[name.upper()] for name in ALIKE}
 
@@ -72,9 +88,16 @@ def hand_forms(table: str = HAND) -> dict[str, list[list[np.ndarray]]]:
 def _strokes(form: str) -> list[np.ndarray]:
     """The strokes, each (N, 2), of a form in the table's notation."""
     strokes = [stroke.split("-") for stroke in form.split("/")]
-    if not all(re.fullmatch(r"((\d\d)(?!\2))+", piece, re.ASCII) for stroke in strokes for piece in stroke):
-        raise ValueError(f"The form '{form}' needs pairs of digits, none twice in a row, with single '-' or '/' between.")
-    return [np.concatenate([_curve(np.array([*piece], float).reshape(-1, 2)) for piece in stroke]) for stroke in strokes]
+    if not all(
+        re.fullmatch(r"((\d\d)(?!\2))+", piece, re.ASCII) for stroke in strokes for piece in stroke
+    ):
+        raise ValueError(
+            f"The form '{form}' needs pairs of digits, none twice in a row, with single '-' or '/' between."
+        )
+    return [
+        np.concatenate([_curve(np.array([*piece], float).reshape(-1, 2)) for piece in stroke])
+        for stroke in strokes
+    ]
 
 
 def _curve(points: np.ndarray) -> np.ndarray:
@@ -99,6 +122,11 @@ def _sampled(strokes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndar
     counts = 4 + np.int64((POINTS - 4 * len(strokes)) * lengths / lengths.sum())
     counts[lengths.argmax()] += POINTS - counts.sum()
     sharp = [_spread(stroke, count) for stroke, count in zip(strokes, counts, strict=True)]
-    points = np.stack([np.concatenate(sharp), np.concatenate([gaussian_filter1d(s, 3, 0, mode="nearest") for s in sharp])])
+    points = np.stack(
+        [
+            np.concatenate(sharp),
+            np.concatenate([gaussian_filter1d(s, 3, 0, mode="nearest") for s in sharp]),
+        ]
+    )
     centre, reach = (points[0].max(0) + points[0].min(0)) / 2, np.ptp(points[0], axis=0).max() / 2
     return *np.float32((points - centre) / reach), np.repeat(np.arange(len(strokes)), counts)

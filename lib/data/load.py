@@ -34,7 +34,9 @@ class CharacterData:
     split: str
     checksum: str
     note: str = ""
-    parameters: DataParameters | None = None  # that load_data was given; None for arrays put together by hand
+    parameters: DataParameters | None = (
+        None  # that load_data was given; None for arrays put together by hand
+    )
 
 
 def load_data(parameters: DataParameters | None = None, **overrides) -> CharacterData:
@@ -46,9 +48,13 @@ def load_data(parameters: DataParameters | None = None, **overrides) -> Characte
     """
     given = parameters.model_dump(include=set(DataParameters.model_fields)) if parameters else {}
     parameters = check(DataParameters, given | overrides)
-    source = {"strokes": _strokes, "emnist": _emnist, "folder": _folder}[parameters.source](parameters)
+    source = {"strokes": _strokes, "emnist": _emnist, "folder": _folder}[parameters.source](
+        parameters
+    )
     seed = parameters.data_seed
-    key = digest(f"{source.checksum} {source.split} {parameters.cap} {parameters.valid_fraction} {seed}")
+    key = digest(
+        f"{source.checksum} {source.split} {parameters.cap} {parameters.valid_fraction} {seed}"
+    )
 
     def build(target: Path) -> None:
         rows = np.arange(len(source.train_labels))
@@ -66,7 +72,9 @@ def capped(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     mean = len(labels) // classes
     rows = [np.flatnonzero(labels == label) for label in range(classes)]
-    return np.sort(np.concatenate([rng.choice(some, min(mean, len(some)), replace=False) for some in rows]))
+    return np.sort(
+        np.concatenate([rng.choice(some, min(mean, len(some)), replace=False) for some in rows])
+    )
 
 
 def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
@@ -82,7 +90,9 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
 
 def _save_part(target: Path, part: str, source: CharacterData, rows: np.ndarray) -> None:
     # Saved, not indexed at each call: notebooks that run at once then share one copy of ByClass's 547 MB in memory.
-    blocks = (source.train_images[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK))
+    blocks = (
+        source.train_images[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK)
+    )
     save_blocks(target / f"{part}_images.npy", (len(rows), 28, 28), blocks)
     np.save(target / f"{part}_labels.npy", source.train_labels[rows])
 
@@ -92,7 +102,9 @@ def _undivided(train_images: np.ndarray, train_labels: np.ndarray, **rest) -> Ch
 
 
 def _emnist(parameters: DataParameters) -> CharacterData:
-    from lib.data import emnist  # each source's own module is imported with it: what is cached needs none of them
+    from lib.data import (
+        emnist,
+    )  # each source's own module is imported with it: what is cached needs none of them
 
     split = emnist.load(parameters.split, parameters.archive)
     return _undivided(
@@ -111,24 +123,39 @@ def _emnist(parameters: DataParameters) -> CharacterData:
 def _strokes(parameters: DataParameters) -> CharacterData:
     split, seed = parameters.split, parameters.data_seed
     sizes = {"train": parameters.per_class, "test": parameters.test_per_class}
-    code = [(ROOT / "lib" / "data" / module).read_text() for module in ("forms.py", "forms.txt", "strokes.py", "emnist_format.py")]  # another generator, others
+    code = [
+        (ROOT / "lib" / "data" / module).read_text()
+        for module in ("forms.py", "forms.txt", "strokes.py", "emnist_format.py")
+    ]  # another generator, others
 
     def build(target: Path) -> None:
         from lib.data import strokes
 
         arrays = {}
         for part, per_class in sizes.items():
-            with tqdm(total=len(BYCLASS) * per_class, desc=f"drawing {part}", unit=" characters", disable=None) as bar:
-                pictures, labels = strokes.generate(per_class, seed, part, lambda done, _: bar.update(done - bar.n))
+            with tqdm(
+                total=len(BYCLASS) * per_class,
+                desc=f"drawing {part}",
+                unit=" characters",
+                disable=None,
+            ) as bar:
+                pictures, labels = strokes.generate(
+                    per_class, seed, part, lambda done, _: bar.update(done - bar.n)
+                )
             labels = split_labels(split)[labels]  # -1: not in this split
-            arrays |= {f"{part}_images": pictures[labels >= 0], f"{part}_labels": labels[labels >= 0]}
+            arrays |= {
+                f"{part}_images": pictures[labels >= 0],
+                f"{part}_labels": labels[labels >= 0],
+            }
         arrays["checksum"] = np.array([digest(*arrays.values())])
         for name, array in arrays.items():
             np.save(target / f"{name}.npy", array)
 
     arrays = cached_arrays(f"strokes/{digest(repr((sizes, seed, split)), *code)}", build)
     arrays["checksum"] = str(arrays["checksum"][0])
-    return _undivided(**arrays, class_names=class_names(split), dataset="generated strokes", split=split)
+    return _undivided(
+        **arrays, class_names=class_names(split), dataset="generated strokes", split=split
+    )
 
 
 def _folder(parameters: DataParameters) -> CharacterData:

@@ -14,8 +14,8 @@ import torch
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from lib.data.classes import BYCLASS
-from lib.data.forms import POINTS, all_forms
 from lib.data.emnist_format import to_emnist
+from lib.data.forms import POINTS, all_forms
 
 CANVAS = 40  # pixels a side of the drawing that is then converted
 REACH = 30  # of them, the longer side of the character
@@ -25,7 +25,10 @@ SMALL = "acemnorsuvwxz"  # written at half height with the same pen, so drawn wi
 
 
 def generate(
-    per_class: int, seed: int = 0, part: str = "train", progress: Callable[[int, int], None] | None = None
+    per_class: int,
+    seed: int = 0,
+    part: str = "train",
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Generated characters of all 62 ByClass classes, converted as EMNIST's are.
 
@@ -35,10 +38,14 @@ def generate(
     0 to 61 in the order of lib.data.classes.BYCLASS, in a random order. The same arguments give the same bytes.
     """
     roots = np.random.SeedSequence([seed, zlib.crc32(part.encode())])
-    labels = np.random.Generator(np.random.Philox(roots)).permutation(np.repeat(np.arange(len(BYCLASS)), per_class))
+    labels = np.random.Generator(np.random.Philox(roots)).permutation(
+        np.repeat(np.arange(len(BYCLASS)), per_class)
+    )
     chunks = np.split(labels, range(CHUNK, len(labels), CHUNK))
     images, threads = np.empty((len(labels), 28, 28), np.uint8), torch.get_num_threads()
-    torch.set_num_threads(1)  # chunks run side by side instead; operations shared by threads wait, and round differently
+    torch.set_num_threads(
+        1
+    )  # chunks run side by side instead; operations shared by threads wait, and round differently
     try:
         with ThreadPoolExecutor(threads) as pool:
             for index, chunk in enumerate(pool.map(_characters, chunks, roots.spawn(len(chunks)))):
@@ -55,7 +62,9 @@ def _characters(labels: np.ndarray, root: np.random.SeedSequence) -> np.ndarray:
     """(B, 28, 28) uint8, a new character for each of the labels (B,)."""
     random = np.random.Generator(np.random.Philox(root))
     chance, *forms = all_forms()
-    chosen = torch.from_numpy(np.searchsorted(chance, labels + 0.999999 * random.random(len(labels))))
+    chosen = torch.from_numpy(
+        np.searchsorted(chance, labels + 0.999999 * random.random(len(labels)))
+    )
     sharp, smooth, stroke = (part[chosen] for part in forms)
     small = torch.from_numpy(np.isin(labels, [BYCLASS.index(name) for name in SMALL]))
     points = sharp + _uniform(random, -0.2, 1.1, len(labels), 1, 1) * (smooth - sharp)  # (B, 96, 2)
@@ -75,7 +84,9 @@ def _uniform(random: np.random.Generator, low: float, high: float, *shape: int) 
 def _waves() -> torch.Tensor:
     """(8, 96) float32: slow waves along a character's points, the slowest first and strongest."""
     at = np.linspace(0, 2 * np.pi, POINTS)
-    waves = [wave(rate * at) / (rate + 1) for rate in (0.6, 1.1, 1.9, 3.1) for wave in (np.sin, np.cos)]
+    waves = [
+        wave(rate * at) / (rate + 1) for rate in (0.6, 1.1, 1.9, 3.1) for wave in (np.sin, np.cos)
+    ]
     return torch.tensor(np.array(waves), dtype=torch.float32)
 
 
@@ -84,14 +95,20 @@ def _bent(points: torch.Tensor, stroke: torch.Tensor, random: np.random.Generato
     size = len(points)
     haste = torch.exp(0.35 * _normal(random, size, 1, 1))
     misplaced = _normal(random, size, 8, 2).gather(1, stroke[:, :, None].expand(-1, -1, 2))
-    points = points + haste * (0.045 * misplaced + 0.065 * (_normal(random, size, 2, 8) @ _waves()).mT)
+    points = points + haste * (
+        0.045 * misplaced + 0.065 * (_normal(random, size, 2, 8) @ _waves()).mT
+    )
     for _ in range(2):
-        phase = points @ _uniform(random, -2.6, 2.6, size, 2, 1) + _uniform(random, 0, 2 * np.pi, size, 1, 1)
+        phase = points @ _uniform(random, -2.6, 2.6, size, 2, 1) + _uniform(
+            random, 0, 2 * np.pi, size, 1, 1
+        )
         points = points + 0.07 * haste * torch.sin(phase) * _normal(random, size, 1, 2)
     return points
 
 
-def _slanted(points: torch.Tensor, small: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+def _slanted(
+    points: torch.Tensor, small: torch.Tensor, random: np.random.Generator
+) -> torch.Tensor:
     """(B, 96, 2) points slanted, turned and stretched, in a box of -1 to 1 with the aspect ratio kept."""
     size = len(points)
     angle, slant = 0.10 * _normal(random, size), 0.12 + 0.24 * _normal(random, size)
@@ -102,7 +119,9 @@ def _slanted(points: torch.Tensor, small: torch.Tensor, random: np.random.Genera
     return (2 * points - low - high) / (high - low).amax(2, keepdim=True)
 
 
-def _drawn(points: torch.Tensor, stroke: torch.Tensor, small: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+def _drawn(
+    points: torch.Tensor, stroke: torch.Tensor, small: torch.Tensor, random: np.random.Generator
+) -> torch.Tensor:
     """(B, 40, 40) float32 ink, 0 to 1, of pen strokes through points (B, 96, 2).
 
     Ink is a sum of Gaussian dabs along the strokes, cut off softly: a pen with a soft edge whose lines flow
@@ -113,26 +132,44 @@ def _drawn(points: torch.Tensor, stroke: torch.Tensor, small: torch.Tensor, rand
     lifted = stroke[:, 1:] != stroke[:, :-1]  # (B, 95)
     step = points.diff(dim=1).norm(dim=2).masked_fill(lifted, 0)
     room = (points.amax(1) - points.amin(1)).clamp(min=0.4 * REACH).prod(1, keepdim=True).sqrt()
-    widest = 0.62 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6  # a wider pen fills the gaps between strokes
-    pen = 0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.4 * small[:, None])  # (B, 1)
-    pen = torch.minimum(pen, widest).clamp(max=0.15 * REACH) * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))
+    widest = (
+        0.62 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6
+    )  # a wider pen fills the gaps between strokes
+    pen = (
+        0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.4 * small[:, None])
+    )  # (B, 1)
+    pen = torch.minimum(pen, widest).clamp(max=0.15 * REACH) * torch.exp(
+        0.2 * (_normal(random, size, 8) @ _waves())
+    )
     pen = pen.clamp(min=0.8)  # (B, 96)
-    ends = pad(lifted, (1, 0), value=True).float() + pad(lifted, (0, 1), value=True).float()  # of strokes: round
-    amount = (pad(step, (1, 0)) + pad(step, (0, 1))) / pen / 5.013 + ends / 2  # 5.013 is 2 sqrt(2 pi)
+    ends = (
+        pad(lifted, (1, 0), value=True).float() + pad(lifted, (0, 1), value=True).float()
+    )  # of strokes: round
+    amount = (
+        pad(step, (1, 0)) + pad(step, (0, 1))
+    ) / pen / 5.013 + ends / 2  # 5.013 is 2 sqrt(2 pi)
     across = _dabs(points[:, :, 0], pen, torch.zeros_like(pen))
     down = _dabs(points[:, :, 1], pen, amount.clamp(min=1e-6).log())
     texture = interpolate(_normal(random, size, 1, 14, 14), CANVAS, mode="bilinear")[:, 0]
-    grain = _uniform(random, -0.2, 0.3, size, 1, 1).clamp(min=0) * _normal(random, size, CANVAS, CANVAS)
+    grain = _uniform(random, -0.2, 0.3, size, 1, 1).clamp(min=0) * _normal(
+        random, size, CANVAS, CANVAS
+    )
     ink = (down.mT @ across) * (1 + _uniform(random, 0, 0.25, size, 1, 1) * texture + grain)
     edge = _uniform(random, 0.1, 0.6, size, 1, 1)
     fine, coarse = (((ink - 0.5) / edge + 0.5).clamp(0, 1) for ink in (ink, avg_pool2d(ink, 2)))
-    coarse = interpolate(coarse[:, None], CANVAS, mode="bilinear")[:, 0]  # as from a small photograph
+    coarse = interpolate(coarse[:, None], CANVAS, mode="bilinear")[
+        :, 0
+    ]  # as from a small photograph
     return torch.where(_uniform(random, 0, 1, size, 1, 1) < COARSE, coarse, fine)
 
 
 def _dabs(centre: torch.Tensor, width: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
     """(B, 96, 40) exp(height - (pixel - centre)^2 / 2 width^2), its exponent as a matrix product: fewer passes."""
     at, scale = torch.arange(CANVAS) + 0.5 - CANVAS / 2, 0.5 / width**2
-    terms = torch.stack([height - scale * centre**2, 2 * scale * centre, -scale], dim=2)  # (B, 96, 3)
+    terms = torch.stack(
+        [height - scale * centre**2, 2 * scale * centre, -scale], dim=2
+    )  # (B, 96, 3)
     exponent = terms @ torch.stack([torch.ones(CANVAS), at, at**2])
-    return exponent.clamp_(min=-30).exp_()  # unclamped, denormal numbers make the next product ten times slower
+    return exponent.clamp_(
+        min=-30
+    ).exp_()  # unclamped, denormal numbers make the next product ten times slower

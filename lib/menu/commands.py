@@ -1,6 +1,5 @@
 """What the tasks of the menu do, and how they tell it."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -12,22 +11,34 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lib.menu import comparison, tables
-
-from lib.running import plan as pipeline
 from lib.errors import InputError
-from lib.files import REPORT, RESULTS, ROOT, find_model, outputs_folder, read_json, run_name, shown_path
+from lib.files import (
+    REPORT,
+    RESULTS,
+    ROOT,
+    find_model,
+    outputs_folder,
+    read_json,
+    run_name,
+    shown_path,
+)
+from lib.menu import comparison, tables
 from lib.params import did_you_mean, load_profile, profile_names
+from lib.running import plan as pipeline
 from lib.running.notebook import THREADS, NotebookProcess, quiet_environment, run_step
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 console = Console(highlight=False)
 
 
-def run_all(profile: str, settings: list[str], jobs: str, scheduler: str, force: bool, notebook: str = "") -> None:
+def run_all(
+    profile: str, settings: list[str], jobs: str, scheduler: str, force: bool, notebook: str = ""
+) -> None:
     """Runs what is not fresh of a profile, or of one of its notebooks, and shows what became of it; status 1 if a step failed."""
     if jobs and (not jobs.isdecimal() or int(jobs) < 1):
-        raise InputError(f"--jobs {jobs}: give a number of notebooks to run at the same time, 1 or more.")
+        raise InputError(
+            f"--jobs {jobs}: give a number of notebooks to run at the same time, 1 or more."
+        )
     chosen = pipeline.notebook_named(notebook) if notebook else ""
     outcomes = pipeline.run_all(profile, settings, int(jobs or 0), chosen, scheduler, force)
     summarise(outcomes, profile)
@@ -48,7 +59,9 @@ def summarise(outcomes: dict[str, pipeline.Outcome], profile: str) -> None:
         steps.add_row(name, outcome.state, f"{outcome.seconds:.0f}" if outcome.seconds else "")
     results = read_json(outputs_folder(f"outputs/{profile}") / RESULTS)
     if all(outcome.state == "fresh" for outcome in outcomes.values()):
-        console.print(f"profile {profile}: nothing has changed since its {len(outcomes)} notebooks were run")
+        console.print(
+            f"profile {profile}: nothing has changed since its {len(outcomes)} notebooks were run"
+        )
     else:
         console.print(steps)
     if results:
@@ -69,11 +82,19 @@ def status(profile: str, settings: list[str]) -> None:
     if any((outputs_folder(f"outputs/{profile}") / "notebooks").glob("*.json")):
         checked, steps = pipeline.planned(profile, settings)
         busy = pipeline.is_running(f"outputs/{profile}")
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", title=f"profile {profile}", title_justify="left")
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+        title=f"profile {profile}",
+        title_justify="left",
+    )
     for column in ("notebook", "state", "took", "ended", "because of"):
         table.add_column(column, no_wrap=column != "because of")
     to_run: set[str] = set()
-    for step in steps or pipeline.plan(checked, f"outputs/{profile}"):  # never run: the data need not be made to say so
+    for step in steps or pipeline.plan(
+        checked, f"outputs/{profile}"
+    ):  # never run: the data need not be made to say so
         table.add_row(*tables.status_row(step, to_run, busy))
     console.print(table)
 
@@ -83,13 +104,19 @@ def compare_runs(first: str, second: str) -> None:
     one, two = comparison.read_runs(first), comparison.read_runs(second)
     pairs = comparison.matched(one, two)
     if not pairs:
-        raise InputError(f"{first} and {second} have no run of the same name: compare single runs instead, "
-                         f"such as {first}/{next(iter(one))} with {second}/{next(iter(two))}.")
+        raise InputError(
+            f"{first} and {second} have no run of the same name: compare single runs instead, "
+            f"such as {first}/{next(iter(one))} with {second}/{next(iter(two))}."
+        )
     conditions = Table("differs", first, second, title="conditions", title_justify="left")
     for name, values in comparison.differing_conditions(pairs).items():
         conditions.add_row(name, *map(Text, values))
     console.print(conditions if conditions.row_count else "no condition differs")
-    console.print(tables.compared(pairs[0], first, second) if len(pairs) == 1 else tables.compared_by_run(pairs, first, second))
+    console.print(
+        tables.compared(pairs[0], first, second)
+        if len(pairs) == 1
+        else tables.compared_by_run(pairs, first, second)
+    )
     for name, own, other in [(first, one, two), (second, two, one)]:
         alone = [run for run in own if run not in other]
         if alone and len(pairs) < max(len(one), len(two)):
@@ -102,7 +129,10 @@ def describe_data(profile: str, settings: list[str]) -> None:
 
     data = load_data(load_profile(profile, settings))
     sizes = f"{len(data.train_labels):,} images to train, {len(data.valid_labels):,} to validate, {len(data.test_labels):,} to test"
-    console.print(f"{data.dataset} {data.split}".strip() + f": {len(data.class_names)} classes, {sizes}", soft_wrap=True)
+    console.print(
+        f"{data.dataset} {data.split}".strip() + f": {len(data.class_names)} classes, {sizes}",
+        soft_wrap=True,
+    )
     console.print(f"checksum {data.checksum}", data.note, soft_wrap=True)
 
 
@@ -122,8 +152,11 @@ def export(network: str, model: str, profile: str, output: str) -> None:
     path = find_model(network, model, profile)
     file = Path(output).expanduser() if output else default_output(path)
     difference = export_model(path, file)
-    console.print(f"exported to {shown_path(file)}, {file.stat().st_size / 1e6:.1f} MB; on {N_CHECKED:,} images the same labels as torch, "
-                  f"probabilities at most {difference:.1g} apart", soft_wrap=True)
+    console.print(
+        f"exported to {shown_path(file)}, {file.stat().st_size / 1e6:.1f} MB; on {N_CHECKED:,} images the same labels as torch, "
+        f"probabilities at most {difference:.1g} apart",
+        soft_wrap=True,
+    )
 
 
 def demo(profile: str, port: str) -> None:
@@ -131,7 +164,9 @@ def demo(profile: str, port: str) -> None:
     if not port.isdecimal() or not 1 <= int(port) <= 65_535:
         raise InputError(f"--port {port}: give a number from 1 to 65535.")
     chosen = load_profile(profile)
-    from lib.reading.page import serve  # after the parameters: with it comes voila, which takes seconds
+    from lib.reading.page import (
+        serve,
+    )  # after the parameters: with it comes voila, which takes seconds
 
     def say(address: str) -> None:
         console.print(f"draw at {address} (Ctrl-C ends it)", soft_wrap=True)
@@ -157,14 +192,20 @@ def draw_overview(profile: str, network: str = "custom") -> None:
 
     chosen = load_profile(profile)
     data = load_data(chosen)
-    run = outputs_folder(f"outputs/{profile}") / run_name(network, chosen.schedules[0], chosen.seeds[0])
+    run = outputs_folder(f"outputs/{profile}") / run_name(
+        network, chosen.schedules[0], chosen.seeds[0]
+    )
     actual, probabilities = runs.read_predictions(run)
     predicted = probabilities.argmax(axis=1)
     counts = confusions.count_confusions(actual, predicted, len(data.class_names))
-    pairs = confusions.top_pairs(counts, data.class_names, n=9)[["actual", "predicted"]].itertuples(index=False)
+    pairs = confusions.top_pairs(counts, data.class_names, n=9)[["actual", "predicted"]].itertuples(
+        index=False
+    )
     plots.set_style()
     shares = confusions.errors_only(counts)
-    figure = plots.overview(data.dataset, data.test_images, actual, predicted, data.class_names, shares, list(pairs))
+    figure = plots.overview(
+        data.dataset, data.test_images, actual, predicted, data.class_names, shares, list(pairs)
+    )
     (ROOT / "docs").mkdir(exist_ok=True)
     figure.savefig(ROOT / "docs" / "overview.png", dpi=80)
 
@@ -172,28 +213,54 @@ def draw_overview(profile: str, network: str = "custom") -> None:
 def test(real: bool) -> None:
     """pytest, then nbval over the notebooks, a process per core; results go to a folder that is removed, so that no earlier one is read."""
     with tempfile.TemporaryDirectory() as scratch:
-        environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch} | dict.fromkeys(THREADS, "1")
-        pytest = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-n", str(pipeline.n_cores())]
-        tests = subprocess.run([*pytest, "--dist", "worksteal", "tests", *(["tests/real"] if real else [])], cwd=ROOT, env=environment)
-        notebooks = subprocess.run([*pytest, "--dist", "loadfile", "--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg", "notebooks"],
-                                   cwd=ROOT, env=environment)
+        environment = (
+            quiet_environment() | {"HANDWRITING_OUTPUTS": scratch} | dict.fromkeys(THREADS, "1")
+        )
+        pytest = [
+            sys.executable,
+            "-W",
+            "ignore",
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            str(pipeline.n_cores()),
+        ]
+        tests = subprocess.run(
+            [*pytest, "--dist", "worksteal", "tests", *(["tests/real"] if real else [])],
+            cwd=ROOT,
+            env=environment,
+        )
+        notebooks = subprocess.run(
+            [
+                *pytest,
+                "--dist",
+                "loadfile",
+                "--nbval",
+                "--nbval-sanitize-with",
+                "tests/sanitize.cfg",
+                "notebooks",
+            ],
+            cwd=ROOT,
+            env=environment,
+        )
     sys.exit(1 if tests.returncode or notebooks.returncode else 0)
 
 
 def bench(archive: str, as_json: bool) -> None:
-    """Runs the benchmark and prints a table per part, or everything as JSON; what is going on goes to stderr."""
-    from lib import bench as benchmark
-
+    """Runs the benchmark of tests/bench, which prints its tables."""
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        *(["--archive", str(Path(archive).resolve())] if archive else []),
+        *(["--json"] if as_json else []),
+    ]
     if archive and not Path(archive).is_file():
-        raise InputError(f"--archive {archive}: there is no such file; give EMNIST's gzip.zip, or leave it out.")
-    notes = Console(stderr=True, highlight=False)
-    results = benchmark.run(archive, say=lambda line: notes.print(line, soft_wrap=True))
-    if as_json:
-        print(json.dumps(results, indent=1))
-        return
-    console.print(*(f"{name} {value}" for name, value in results.pop("machine").items()), sep=", ", soft_wrap=True)
-    for name, rows in results.items():
-        console.print(tables.bench_table(getattr(benchmark, f"bench_{name}").__doc__.splitlines()[0], rows))
+        raise InputError(
+            f"--archive {archive}: there is no such file; give EMNIST's gzip.zip, or leave it out."
+        )
+    sys.exit(subprocess.run(command, cwd=ROOT / "tests").returncode)
 
 
 def refresh() -> None:
@@ -209,7 +276,9 @@ def refresh() -> None:
                 step = pipeline.Step(notebook.stem, str(notebook), scratch, {})
                 outcome = run_step(step, process)
                 if outcome.state != "done":
-                    raise InputError(f"{notebook.name} is left as it was, since it failed: {outcome.problem.splitlines()[0]}.")
+                    raise InputError(
+                        f"{notebook.name} is left as it was, since it failed: {outcome.problem.splitlines()[0]}."
+                    )
                 store(step.executed, notebook)
 
 
@@ -226,7 +295,9 @@ def store(executed: Path, notebook: Path) -> None:
         if not cell.metadata.get("tags"):
             cell.metadata.pop("tags", None)
         for output in cell.get("outputs", []):
-            output.get("data", {}).pop(WIDGET, None)  # lives in the kernel alone; what it says without one is kept
+            output.get("data", {}).pop(
+                WIDGET, None
+            )  # lives in the kernel alone; what it says without one is kept
     nbformat.write(content, notebook.with_suffix(".part"))
     os.replace(notebook.with_suffix(".part"), notebook)
 
@@ -237,7 +308,9 @@ def clean(profile: str, data: bool) -> None:
 
     if profile and profile not in profile_names():
         raise InputError(f"There is no profile '{profile}'{did_you_mean(profile, profile_names())}")
-    folders = [outputs_folder(f"outputs/{name}") for name in ([profile] if profile else profile_names())]
+    folders = [
+        outputs_folder(f"outputs/{name}") for name in ([profile] if profile else profile_names())
+    ]
     for folder in folders + ([data_folder() / "cache", data_folder() / "raw"] if data else []):
         if folder.exists():
             shutil.rmtree(folder)

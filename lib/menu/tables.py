@@ -6,12 +6,19 @@ from rich.table import Table
 from rich.text import Text
 
 from lib.menu import comparison
-
 from lib.running import staleness as freshness
-from lib.running.progress import clock, short_name
 from lib.running.plan import Step
+from lib.running.progress import clock, short_name
 
-STATES = {"fresh": "green", "stale": "yellow", "failed": "bold red", "interrupted": "bold yellow", "never run": "dim", "running": "cyan", "depends": "cyan"}
+STATES = {
+    "fresh": "green",
+    "stale": "yellow",
+    "failed": "bold red",
+    "interrupted": "bold yellow",
+    "never run": "dim",
+    "running": "cyan",
+    "depends": "cyan",
+}
 
 
 def status_row(step: Step, to_run: set[str], busy: bool = False) -> list:
@@ -23,17 +30,32 @@ def status_row(step: Step, to_run: set[str], busy: bool = False) -> list:
     record = freshness.read_record(step)
     why = sorted(freshness.reasons(step, record), key=lambda reason: reason.startswith("input"))
     before = [name.partition(" ")[0] for name in step.needs if name in to_run]
-    state = why[0] if why and why[0] in STATES else "stale" if why else "depends" if before else "fresh"
+    state = (
+        why[0] if why and why[0] in STATES else "stale" if why else "depends" if before else "fresh"
+    )
     state = "running" if state == "interrupted" and busy else state
-    because = {"stale": why, "depends": [f"on what {name} writes" for name in dict.fromkeys(before)],
-               "failed": record.get("problem", "").splitlines()[:1] if record else []}.get(state, [])
+    because = {
+        "stale": why,
+        "depends": [f"on what {name} writes" for name in dict.fromkeys(before)],
+        "failed": record.get("problem", "").splitlines()[:1] if record else [],
+    }.get(state, [])
     if state != "fresh":
         to_run.add(step.name)
     if len(because) > 3:
         because = [*because[:2], f"{len(because) - 2} more"]
     took = clock(record["seconds"]) if record and record["seconds"] else ""
-    ended = time.strftime("%d %b %H:%M", time.localtime(record["ended"])) if record and "ended" in record else ""
-    return [short_name(step), Text(state, style=STATES[state]), took, ended, Text("\n".join(because))]
+    ended = (
+        time.strftime("%d %b %H:%M", time.localtime(record["ended"]))
+        if record and "ended" in record
+        else ""
+    )
+    return [
+        short_name(step),
+        Text(state, style=STATES[state]),
+        took,
+        ended,
+        Text("\n".join(because)),
+    ]
 
 
 def compared(pair: tuple[str, dict, dict], first: str, second: str) -> Table:
@@ -50,30 +72,58 @@ def compared(pair: tuple[str, dict, dict], first: str, second: str) -> Table:
 
 def compared_by_run(pairs: list[tuple[str, dict, dict]], first: str, second: str) -> Table:
     """The main results of many pairs, a row each; differences in points of accuracy."""
-    table = Table("run", f"test {first}", f"test {second}", "difference", "valid", "seconds", title="results", title_justify="left")
+    table = Table(
+        "run",
+        f"test {first}",
+        f"test {second}",
+        "difference",
+        "valid",
+        "seconds",
+        title="results",
+        title_justify="left",
+    )
     for name, a, b in pairs:
-        differences = (f"{100 * (b[key] - a[key]):+.2f}" for key in ("test_accuracy", "valid_accuracy"))
-        table.add_row(name, f"{a['test_accuracy']:.2%}", f"{b['test_accuracy']:.2%}", *differences, f"{a['seconds']:.0f} / {b['seconds']:.0f}")
+        differences = (
+            f"{100 * (b[key] - a[key]):+.2f}" for key in ("test_accuracy", "valid_accuracy")
+        )
+        table.add_row(
+            name,
+            f"{a['test_accuracy']:.2%}",
+            f"{b['test_accuracy']:.2%}",
+            *differences,
+            f"{a['seconds']:.0f} / {b['seconds']:.0f}",
+        )
     return table
 
 
 def results_table(results: list[dict]) -> Table:
     """One row per finished run, narrow enough for 80 columns; the data stand in the title where all runs share them."""
-    data = {f"{row['dataset']} {row['split']}".strip() + f", {row['n_test']:,} test images" for row in results}
-    table = Table("network", "schedule", "seed", "epochs", "train", "valid", "test", "seconds",
-                  title=f"accuracy on {data.pop()}" if len(data) == 1 else "accuracy", title_justify="left")
+    data = {
+        f"{row['dataset']} {row['split']}".strip() + f", {row['n_test']:,} test images"
+        for row in results
+    }
+    table = Table(
+        "network",
+        "schedule",
+        "seed",
+        "epochs",
+        "train",
+        "valid",
+        "test",
+        "seconds",
+        title=f"accuracy on {data.pop()}" if len(data) == 1 else "accuracy",
+        title_justify="left",
+    )
     for row in results:
-        accuracies = (f"{row[part]:.2%}" for part in ("train_accuracy", "valid_accuracy", "test_accuracy"))
-        table.add_row(row["network"], row["schedule"], str(row["seed"]), str(row["epochs_run"]), *accuracies, f"{row['seconds']:.0f}")
-    return table
-
-
-def bench_table(title: str, rows: dict[str, dict]) -> Table:
-    """One row per contestant; numbers with four digits."""
-    import pandas as pd  # here, since the other commands start faster without it
-
-    flat = pd.json_normalize(list(rows.values()), sep=" ").set_axis(list(rows), axis=0)
-    table = Table("", *flat.columns, title=title, title_justify="left")
-    for name, row in flat.iterrows():
-        table.add_row(name, *("" if pd.isna(value) else f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in row))
+        accuracies = (
+            f"{row[part]:.2%}" for part in ("train_accuracy", "valid_accuracy", "test_accuracy")
+        )
+        table.add_row(
+            row["network"],
+            row["schedule"],
+            str(row["seed"]),
+            str(row["epochs_run"]),
+            *accuracies,
+            f"{row['seconds']:.0f}",
+        )
     return table

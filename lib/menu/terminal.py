@@ -12,10 +12,16 @@ class FilesTask(Task):
     """
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        files, *options = sorted(super().get_arguments(ignore_unknown_help), key=lambda argument: argument.name != "files")
+        files, *options = sorted(
+            super().get_arguments(ignore_unknown_help),
+            key=lambda argument: argument.name != "files",
+        )
         n_files = max(1, len(words_behind(self.name, sys.argv[1:], options)))
         names = ["file"] + [f"file{number}" for number in range(2, n_files + 1)]
-        return [Argument(name=name, help=files.help if name == "file" else None, positional=True) for name in names] + options
+        return [
+            Argument(name=name, help=files.help if name == "file" else None, positional=True)
+            for name in names
+        ] + options
 
     def __call__(self, *args, **kwargs):
         names = [name for name in kwargs if name.removeprefix("file").isdecimal() or name == "file"]
@@ -26,6 +32,15 @@ def words_behind(task: str, words: list[str], options: list[Argument]) -> list[s
     """The words behind a task's name that are neither options nor the values of those that take one."""
     if task not in words:
         return []
-    taking = {f"--{name}" if len(name) > 1 else f"-{name}" for option in options if option.takes_value for name in option.names}
+    taking = {
+        f"--{name}" if len(name) > 1 else f"-{name}"
+        for option in options
+        if option.takes_value
+        for name in option.names
+    }
     behind = words[words.index(task) + 1 :]
-    return [word for before, word in zip([task, *behind], behind) if not word.startswith("-") and before not in taking]
+    return [
+        word
+        for before, word in zip([task, *behind], behind)
+        if not word.startswith("-") and before not in taking
+    ]

@@ -23,14 +23,18 @@ class Canvas(anywidget.AnyWidget):
     _css = HERE / "canvas.css"
 
     side = traitlets.Int(SIDE, read_only=True).tag(sync=True)
-    drawing = traitlets.Bytes().tag(sync=True, echo_update=False, from_json=lambda value, _: bytes(value))
+    drawing = traitlets.Bytes().tag(
+        sync=True, echo_update=False, from_json=lambda value, _: bytes(value)
+    )
     said = traitlets.Unicode().tag(sync=True)
     details = traitlets.Unicode().tag(sync=True)
 
     @traitlets.validate("drawing")
     def _check_size(self, proposal) -> bytes:
         if len(proposal["value"]) not in (0, SIDE * SIDE):
-            raise traitlets.TraitError(f"A drawing of {len(proposal['value'])} bytes is neither empty nor {SIDE} x {SIDE} pixels.")
+            raise traitlets.TraitError(
+                f"A drawing of {len(proposal['value'])} bytes is neither empty nor {SIDE} x {SIDE} pixels."
+            )
         return proposal["value"]
 
     @property

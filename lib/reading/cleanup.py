@@ -16,8 +16,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
-from lib.errors import InputError
 from lib.data.emnist_format import EDGE, to_emnist
+from lib.errors import InputError
 
 LARGEST = 768  # pixels; larger images are reduced first
 SMALLEST_SIDE, LARGEST_SIDE = 10, 10_000  # pixels of a user's image
@@ -32,7 +32,9 @@ RESULT = "for the network"  # the last step's name
 
 Picture = str | Path | Image.Image | np.ndarray
 
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # sizes are checked here, before anything is decoded
+warnings.filterwarnings(
+    "ignore", category=Image.DecompressionBombWarning
+)  # sizes are checked here, before anything is decoded
 
 
 class NotACharacter(InputError):
@@ -47,8 +49,19 @@ def _read(picture: Picture) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise InputError(f"{_named(picture)} is not there; check its name.") from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError, struct.error, zlib.error, Image.DecompressionBombError) as error:
-        raise InputError(f"{_named(picture)} cannot be read as an image ({_reason(error)}); give another file.") from None
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        MemoryError,
+        struct.error,
+        zlib.error,
+        Image.DecompressionBombError,
+    ) as error:
+        raise InputError(
+            f"{_named(picture)} cannot be read as an image ({_reason(error)}); give another file."
+        ) from None
 
 
 def _opened(picture: Picture) -> Image.Image:
@@ -59,7 +72,9 @@ def _opened(picture: Picture) -> Image.Image:
         return _from_array(picture)
     with Image.open(picture) as image:
         check_size(image.size)
-        image.draft(None, (LARGEST, LARGEST))  # a large JPEG can be read smaller, and many times faster
+        image.draft(
+            None, (LARGEST, LARGEST)
+        )  # a large JPEG can be read smaller, and many times faster
         image.load()
         return image
 
@@ -79,14 +94,18 @@ def _named(picture: Picture) -> str:
 def check_size(size: tuple[int, int]) -> None:
     """InputError unless the longer side, in pixels, is one that a character can be read at, and neither is beyond it."""
     if not SMALLEST_SIDE <= max(size) <= LARGEST_SIDE or min(size) < 1:
-        raise InputError(f"An image of {size[0]:,} x {size[1]:,} pixels is none to read a character from; "
-                         f"its longer side must have {SMALLEST_SIDE} to {LARGEST_SIDE:,}.")
+        raise InputError(
+            f"An image of {size[0]:,} x {size[1]:,} pixels is none to read a character from; "
+            f"its longer side must have {SMALLEST_SIDE} to {LARGEST_SIDE:,}."
+        )
 
 
 def convert_all(pictures: Iterable[Picture]) -> list[np.ndarray | InputError]:
     """Each picture as `convert` gives it, or the InputError that says why not; the next ones are read meanwhile."""
     pictures, found = list(pictures), []
-    with ThreadPoolExecutor() as pool:  # for what Pillow does; more of it side by side would only wait for Python
+    with (
+        ThreadPoolExecutor() as pool
+    ):  # for what Pillow does; more of it side by side would only wait for Python
         for start in range(0, len(pictures), AT_ONCE):
             read = pool.map(partial(_unless_refused, _read), pictures[start : start + AT_ONCE])
             found += [_unless_refused(lambda grey: _steps(grey)[RESULT], grey) for grey in read]
@@ -127,7 +146,14 @@ def _steps(grey: np.ndarray) -> dict[str, np.ndarray]:
     own = _own_ink(ink)
     framed = _framed(own)
     small = to_emnist(torch.from_numpy(framed)[None])[0].numpy()
-    return {"in grey": grey, "its paper": paper, "its ink": ink, "the character": own, "framed": framed, RESULT: small}
+    return {
+        "in grey": grey,
+        "its paper": paper,
+        "its ink": ink,
+        "the character": own,
+        "framed": framed,
+        RESULT: small,
+    }
 
 
 def _ink(contrast: np.ndarray) -> np.ndarray:
@@ -137,7 +163,9 @@ def _ink(contrast: np.ndarray) -> np.ndarray:
         contrast = -contrast
     peak = _ink_level(contrast)
     if peak < max(6 * noise, 0.05):
-        raise NotACharacter("The image holds no ink: nothing in it stands out from the paper; give one with a character.")
+        raise NotACharacter(
+            "The image holds no ink: nothing in it stands out from the paper; give one with a character."
+        )
     floor = max(3 * noise, 0.2 * peak)
     return np.clip((contrast - floor) / (0.8 * peak - floor), 0, 1).astype(np.float32)
 
@@ -161,15 +189,36 @@ def _grey(image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray((image if image.mode in ("1", "L") else image.convert("RGB")).convert("L"), dtype=np.float32) / 255
+    return (
+        np.asarray(
+            (image if image.mode in ("1", "L") else image.convert("RGB")).convert("L"),
+            dtype=np.float32,
+        )
+        / 255
+    )
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    if isinstance(array, np.ndarray) and (array.dtype == bool or array.dtype.kind == "f" and array.size and 0 <= array.min() <= array.max() <= 1):
+    if isinstance(array, np.ndarray) and (
+        array.dtype == bool
+        or array.dtype.kind == "f"
+        and array.size
+        and 0 <= array.min() <= array.max() <= 1
+    ):
         array = np.uint8(np.round(255 * array))
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)):
-        what = f"An array of {array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"A {type(array).__name__}"
-        raise InputError(f"{what} is not an image; give a file, a PIL image, or an array (H, W), (H, W, 3 or 4) of uint8, or of 0 to 1.")
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype != np.uint8
+        or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4))
+    ):
+        what = (
+            f"An array of {array.dtype} {array.shape}"
+            if isinstance(array, np.ndarray)
+            else f"A {type(array).__name__}"
+        )
+        raise InputError(
+            f"{what} is not an image; give a file, a PIL image, or an array (H, W), (H, W, 3 or 4) of uint8, or of 0 to 1."
+        )
     check_size(array.shape[1::-1])
     return Image.fromarray(array)
 
@@ -212,7 +261,12 @@ def _own_ink(ink: np.ndarray) -> np.ndarray:
     if count < 2:
         return ink * (pieces > 0)
     areas = ndimage.sum_labels(ink, pieces, np.arange(1, count + 1))  # (count,)
-    boxes = np.array([(rows.start, rows.stop, columns.start, columns.stop) for rows, columns in ndimage.find_objects(pieces)])
+    boxes = np.array(
+        [
+            (rows.start, rows.stop, columns.start, columns.stop)
+            for rows, columns in ndimage.find_objects(pieces)
+        ]
+    )
     at_edge = (boxes[:, [0, 2]] == 0).any(1) | (boxes[:, [1, 3]] == ink.shape).any(1)
     inside = np.where(at_edge, 0, areas)
     body = inside.argmax() if inside.max() > 0.15 * areas.max() else areas.argmax()
@@ -236,5 +290,7 @@ def _check_alone(boxes: np.ndarray, n_large: int) -> None:
     height, width = boxes[:, 1].max() - boxes[:, 0].min(), boxes[:, 3].max() - boxes[:, 2].min()
     tall = boxes[boxes[:, 1] - boxes[:, 0] > height / 2]
     tall = tall[np.argsort(tall[:, 2])]
-    if len(tall) > 1 and width > 0.75 * height and (tall[1:, 2] >= tall[:-1, 3]).all():  # one in a thousand single characters looks so
+    if (
+        len(tall) > 1 and width > 0.75 * height and (tall[1:, 2] >= tall[:-1, 3]).all()
+    ):  # one in a thousand single characters looks so
         raise NotACharacter(SEVERAL)

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.reading.canvas import Canvas
-from lib.data.classes import LOOK_ALIKES
 from lib.analysis.confusions import in_one_group
+from lib.data.classes import LOOK_ALIKES
 from lib.errors import InputError
 from lib.files import FINDINGS, METRICS, MODEL, complete_runs, outputs_folder, read_json
 from lib.plots import color_of
+from lib.reading.canvas import Canvas
 from lib.reading.recogniser import NOT_A_CHARACTER, Prediction, Recogniser
 from lib.report.writing import SMALL_NUMBERS, listed, name_of
 
@@ -71,7 +71,9 @@ def who_answers(networks: dict[str, Recogniser], problems: list[str], outputs: s
         lines = [f"Here answer **{SHIPPED}** and, from `{outputs}`, {listed(trained)}."]
     else:
         command = f"uv run invoke run-all --profile {Path(outputs).name}"
-        lines = [f"Here answers **{SHIPPED}** alone, since none in `{outputs}` can: `{command}` adds more."]
+        lines = [
+            f"Here answers **{SHIPPED}** alone, since none in `{outputs}` can: `{command}` adds more."
+        ]
     return "\n\n".join([*lines, *problems])
 
 
@@ -95,7 +97,10 @@ def generated_examples(seed: int = 0, each: int = EXAMPLES) -> dict[str, np.ndar
 
 def try_it(networks: dict[str, Recogniser], outputs: str, seed: int = 0) -> Canvas:
     """A canvas that shows, after each stroke, what the networks say. seed: of the generated examples."""
-    look, canvas = Look(networks, *known_confusions(outputs), generated_examples(seed)), Canvas(details=HINT)
+    look, canvas = (
+        Look(networks, *known_confusions(outputs), generated_examples(seed)),
+        Canvas(details=HINT),
+    )
 
     def update(_) -> None:
         with canvas.hold_sync():
@@ -114,12 +119,33 @@ def look_at(image: np.ndarray | None, look: Look) -> tuple[str, str]:
     if first.label == NOT_A_CHARACTER:
         return "This is not a character.", _page().render(reason=first.reason)
     pair = confused_pair(predictions, look.groups)
-    examples = [(name, picture(np.hstack(look.examples[name]))) for name in pair or () if name in look.examples]
-    because = ("Trained networks were found to take these two for each other (05-confusions)." if look.found
-               else "These two are a known confusion: seen alone, many cannot be told apart.")
-    answers = [{"name": name, "color": color_of(name.lower()), "prediction": prediction, "coverage": look.networks[name].coverage}
-               for name, prediction in predictions.items()]
-    shown = {"answers": answers, "n": ALTERNATIVES, "most": LARGEST_SET, "pair": pair, "because": because, "examples": examples}
+    examples = [
+        (name, picture(np.hstack(look.examples[name])))
+        for name in pair or ()
+        if name in look.examples
+    ]
+    because = (
+        "Trained networks were found to take these two for each other (05-confusions)."
+        if look.found
+        else "These two are a known confusion: seen alone, many cannot be told apart."
+    )
+    answers = [
+        {
+            "name": name,
+            "color": color_of(name.lower()),
+            "prediction": prediction,
+            "coverage": look.networks[name].coverage,
+        }
+        for name, prediction in predictions.items()
+    ]
+    shown = {
+        "answers": answers,
+        "n": ALTERNATIVES,
+        "most": LARGEST_SET,
+        "pair": pair,
+        "because": because,
+        "examples": examples,
+    }
     return sentence(predictions), _page().render(given=picture(first.image), **shown)
 
 
@@ -136,7 +162,9 @@ def confused_pair(predictions: dict[str, Prediction], groups: list[str]) -> tupl
 
 def sentence(predictions: dict[str, Prediction]) -> str:
     """What the networks read, in one sentence: how many of them read what."""
-    (first, count), *others = Counter(prediction.label for prediction in predictions.values()).most_common()
+    (first, count), *others = Counter(
+        prediction.label for prediction in predictions.values()
+    ).most_common()
     if len(predictions) == 1:
         return f"Read as {described(first)}."
     if not others:
@@ -149,7 +177,15 @@ def kind(name: str) -> str:
     """What a class name does not show by itself: "digit", "capital" or "small letter"; "" for names of several letters."""
     if len(name) != 1:
         return ""
-    return "digit" if name.isdigit() else "capital" if name.isupper() else "small letter" if name.islower() else ""
+    return (
+        "digit"
+        if name.isdigit()
+        else "capital"
+        if name.isupper()
+        else "small letter"
+        if name.islower()
+        else ""
+    )
 
 
 def described(name: str) -> str:
@@ -175,6 +211,10 @@ def picture(image: np.ndarray) -> str:
 def _page():
     from jinja2 import Environment, StrictUndefined  # takes a moment to import
 
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
+    )
     environment.filters |= {"percent": percent, "kind": kind, "described": described}
-    return environment.from_string(Path(__file__).with_name("drawing.html").read_text(encoding="utf-8"))
+    return environment.from_string(
+        Path(__file__).with_name("drawing.html").read_text(encoding="utf-8")
+    )

@@ -40,25 +40,37 @@ class WithProbabilities(nn.Module):
 
     def __init__(self, model: PreparedNetwork, temperature: float):
         super().__init__()
-        self.preparation, self.network, self.temperature = deepcopy(model.preparation), deepcopy(model.network), temperature
+        self.preparation, self.network, self.temperature = (
+            deepcopy(model.preparation),
+            deepcopy(model.network),
+            temperature,
+        )
         self.float().to(memory_format=torch.contiguous_format).eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.network(self.preparation(images))     # (B, n_classes)
-        return (logits / self.temperature).softmax(dim=1)   # (B, n_classes)
+        logits = self.network(self.preparation(images))  # (B, n_classes)
+        return (logits / self.temperature).softmax(dim=1)  # (B, n_classes)
 
 
 def check_libraries() -> None:
     """InputError, with what to install, unless what an export needs is there; it is looked for, not imported."""
-    missing = [name for name in LIBRARIES if not (find_spec(name) and find_spec(name).origin)]  # a folder of that name is no library
+    missing = [
+        name for name in LIBRARIES if not (find_spec(name) and find_spec(name).origin)
+    ]  # a folder of that name is no library
     if missing:
-        raise InputError(f"invoke export needs {' and '.join(missing)}, not installed so far: "
-                         "run `uv sync --extra export` or `pip install -e '.[export]'`.")
+        raise InputError(
+            f"invoke export needs {' and '.join(missing)}, not installed so far: "
+            "run `uv sync --extra export` or `pip install -e '.[export]'`."
+        )
 
 
 def default_output(path: Path) -> Path:
     """Beside a model file, as model.onnx; for the model that comes with the repository, <network>.onnx in the current folder."""
-    return Path(f"{read_about(path)['network']}.onnx") if path.resolve() == PRETRAINED else path.with_suffix(".onnx")
+    return (
+        Path(f"{read_about(path)['network']}.onnx")
+        if path.resolve() == PRETRAINED
+        else path.with_suffix(".onnx")
+    )
 
 
 def export_model(path: Path, output: Path) -> float:
@@ -85,17 +97,28 @@ def export_model(path: Path, output: Path) -> float:
 
 def write(file: Path, recogniser: Recogniser, network: str) -> None:
     """Writes the ONNX file of a recogniser whose network has this name."""
-    traced = torch.zeros(2, 28, 28, dtype=torch.uint8)  # not 1, which the exporter would take for a constant
+    traced = torch.zeros(
+        2, 28, 28, dtype=torch.uint8
+    )  # not 1, which the exporter would take for a constant
     program = torch.onnx.export(
-        WithProbabilities(recogniser.model, recogniser.temperature), (traced,), dynamic_shapes=({0: torch.export.Dim("N")},),
-        input_names=["images"], output_names=["probabilities"], verbose=False,
+        WithProbabilities(recogniser.model, recogniser.temperature),
+        (traced,),
+        dynamic_shapes=({0: torch.export.Dim("N")},),
+        input_names=["images"],
+        output_names=["probabilities"],
+        verbose=False,
     )
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # they tell in which files of this machine the node was made
-    program.model.metadata_props.update({
-        "network": network, "class_names": json.dumps(recogniser.class_names, ensure_ascii=False),
-        "temperature": repr(recogniser.temperature), "input": INPUT, "output": OUTPUT,
-    })
+    program.model.metadata_props.update(
+        {
+            "network": network,
+            "class_names": json.dumps(recogniser.class_names, ensure_ascii=False),
+            "temperature": repr(recogniser.temperature),
+            "input": INPUT,
+            "output": OUTPUT,
+        }
+    )
     program.save(file, external_data=False)
 
 
@@ -107,10 +130,14 @@ def compare(file: Path, recogniser: Recogniser) -> float:
 
     images = generate(per_class=1 + N_CHECKED // 62, part="export")[0][:N_CHECKED]
     expected = recogniser.probabilities(images)
-    found, = InferenceSession(file, providers=["CPUExecutionProvider"]).run(["probabilities"], {"images": images})
+    (found,) = InferenceSession(file, providers=["CPUExecutionProvider"]).run(
+        ["probabilities"], {"images": images}
+    )
     difference = float(np.abs(found - expected).max())
     others = int((found.argmax(axis=1) != expected.argmax(axis=1)).sum())
     if others or not difference <= TOLERANCE:
-        raise InputError(f"The exported network does not answer as torch does ({others} other labels of {N_CHECKED:,}, probabilities up to "
-                         f"{difference:.2g} apart), so it is not kept; use the model file itself.")
+        raise InputError(
+            f"The exported network does not answer as torch does ({others} other labels of {N_CHECKED:,}, probabilities up to "
+            f"{difference:.2g} apart), so it is not kept; use the model file itself."
+        )
     return difference

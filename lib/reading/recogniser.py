@@ -37,9 +37,17 @@ class Prediction:
 class Recogniser:
     """A trained network that answers for images of any kind, one character each: Recogniser.load().predict("letter.jpg")."""
 
-    def __init__(self, model: torch.nn.Module, class_names: list[str], calibration: dict, coverage: float = 0.95):
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        class_names: list[str],
+        calibration: dict,
+        coverage: float = 0.95,
+    ):
         if not 0 < coverage < 1:
-            raise InputError(f"A coverage of {coverage:g} is not between 0 and 1; the usual ones are 0.9, 0.95 and 0.99.")
+            raise InputError(
+                f"A coverage of {coverage:g} is not between 0 and 1; the usual ones are 0.9, 0.95 and 0.99."
+            )
         self.model, self.class_names = model.eval(), class_names
         self.coverage, self.temperature = coverage, calibration["temperature"]
         self.threshold = threshold(calibration["likelihoods"], coverage)
@@ -65,7 +73,12 @@ class Recogniser:
         """The same for many at once, which is faster; what cannot be read comes back as the InputError that says why."""
         found = convert_all(images)
         usable = [index for index, image in enumerate(found) if isinstance(image, np.ndarray)]
-        answers = [error if not isinstance(error, NotACharacter) else Prediction(NOT_A_CHARACTER, reason=str(error)) for error in found]
+        answers = [
+            error
+            if not isinstance(error, NotACharacter)
+            else Prediction(NOT_A_CHARACTER, reason=str(error))
+            for error in found
+        ]
         if usable:
             stack = np.stack([found[index] for index in usable])
             for index, image, row in zip(usable, stack, self.probabilities(stack), strict=True):
@@ -76,7 +89,9 @@ class Recogniser:
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, float32 (N, n_classes), of prepared images: uint8 (N, 28, 28), upright, ink bright on 0."""
         batches = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH)
-        return torch.cat([(self.model(batch) / self.temperature).softmax(dim=1) for batch in batches]).numpy()
+        return torch.cat(
+            [(self.model(batch) / self.temperature).softmax(dim=1) for batch in batches]
+        ).numpy()
 
     def answer(self, image: np.ndarray, probabilities: np.ndarray) -> Prediction:
         """The answer for a prepared image uint8 (28, 28) with the calibrated probabilities (n_classes,)."""

@@ -8,20 +8,22 @@ import torch.nn.functional as F
 from fastai.torch_core import TensorImageBW, no_random
 from torch import Tensor
 
-from lib.training.augment import RandomDistortion
 from lib.analysis.calibration import calibrate, calibration_error, with_temperature
-from lib.data.classes import BYCLASS, LOOK_ALIKES, MERGED, fold_case
 from lib.data import CharacterData, load_data
+from lib.data.classes import LOOK_ALIKES, MERGED, fold_case
 from lib.files import PRETRAINED, write_json
-from lib.training.evaluate import predict_probabilities
 from lib.networks import count_parameters
 from lib.params import DataParameters, TrainingParameters
 from lib.report.writing import write_whole
 from lib.runs import device_name, save_model, versions
+from lib.training.augment import RandomDistortion
+from lib.training.evaluate import predict_probabilities
 from lib.training.learner import fit, make_learner
 
 DATA = DataParameters(per_class=4000, test_per_class=100, valid_fraction=0.025)
-TRAINING = TrainingParameters(network="custom", epochs=10, batch_size=256, learning_rate=0.006, augment=0.7, warp=0.5)
+TRAINING = TrainingParameters(
+    network="custom", epochs=10, batch_size=256, learning_rate=0.006, augment=0.7, warp=0.5
+)
 CASES = 0.1  # of the target, for the other case of a letter that has one form
 LOOK_ALIKE = 0.25  # of it, for each look-alike
 MOST = 0.5  # of it, for all of these together
@@ -29,7 +31,9 @@ ELSEWHERE = 0.03  # of the target, spread over all classes: label smoothing
 CARD = "card.json"
 
 
-def pretrain(path: Path = PRETRAINED, data: DataParameters = DATA, training: TrainingParameters = TRAINING) -> dict:
+def pretrain(
+    path: Path = PRETRAINED, data: DataParameters = DATA, training: TrainingParameters = TRAINING
+) -> dict:
     """Trains a network on generated characters and writes it, with its card beside it; returns the card."""
     characters = load_data(data)
     learner = make_learner(characters, training)
@@ -37,16 +41,32 @@ def pretrain(path: Path = PRETRAINED, data: DataParameters = DATA, training: Tra
     seconds = fit(learner, training, training.learning_rate)
     model = learner.model.float()
     model.precision = torch.float32  # as it will be used
-    calibration = calibrate(predict_probabilities(model, harder(characters.valid_images)), characters.valid_labels)
+    calibration = calibrate(
+        predict_probabilities(model, harder(characters.valid_images)), characters.valid_labels
+    )
     save_model(path, model, training.network, characters.class_names, calibration)
     card = {
-        "network": training.network, "parameters": count_parameters(model), "classes": len(characters.class_names),
-        "trained_on": "generated strokes alone (lib/data/strokes.py)", "command": "uv run invoke pretrain",
-        "n_train": len(characters.train_labels), "n_valid": len(characters.valid_labels), "n_test": len(characters.test_labels),
-        **measured(predict_probabilities(model, characters.test_images), characters, calibration["temperature"]),
-        "temperature": round(calibration["temperature"], 4), "data": data.model_dump(include={"per_class", "test_per_class", "data_seed"}),
-        "training": training.model_dump(exclude_defaults=True) | {"cases": CASES, "look_alike": LOOK_ALIKE, "most": MOST, "elsewhere": ELSEWHERE},
-        "seconds": round(seconds), "device_name": device_name(learner.dls.device), "checksum": characters.checksum, **versions(),
+        "network": training.network,
+        "parameters": count_parameters(model),
+        "classes": len(characters.class_names),
+        "trained_on": "generated strokes alone (lib/data/strokes.py)",
+        "command": "uv run invoke pretrain",
+        "n_train": len(characters.train_labels),
+        "n_valid": len(characters.valid_labels),
+        "n_test": len(characters.test_labels),
+        **measured(
+            predict_probabilities(model, characters.test_images),
+            characters,
+            calibration["temperature"],
+        ),
+        "temperature": round(calibration["temperature"], 4),
+        "data": data.model_dump(include={"per_class", "test_per_class", "data_seed"}),
+        "training": training.model_dump(exclude_defaults=True)
+        | {"cases": CASES, "look_alike": LOOK_ALIKE, "most": MOST, "elsewhere": ELSEWHERE},
+        "seconds": round(seconds),
+        "device_name": device_name(learner.dls.device),
+        "checksum": characters.checksum,
+        **versions(),
     }
     write_json(path.with_name(CARD), card)
     write_whole(path.with_name("README.md"), as_page(card))
@@ -56,7 +76,11 @@ def pretrain(path: Path = PRETRAINED, data: DataParameters = DATA, training: Tra
 def harder(images: np.ndarray, seed: int = 0) -> np.ndarray:
     """Images uint8 (N, 28, 28) distorted by more than in training: handwriting is further from the generator than its own characters."""
     with no_random(seed):
-        return RandomDistortion(affine=1, warp=1).encodes(TensorImageBW(torch.from_numpy(np.array(images)))).numpy()
+        return (
+            RandomDistortion(affine=1, warp=1)
+            .encodes(TensorImageBW(torch.from_numpy(np.array(images))))
+            .numpy()
+        )
 
 
 class SharedCrossEntropy:
@@ -66,7 +90,9 @@ class SharedCrossEntropy:
     """
 
     def __init__(self, class_names: list[str]):
-        shares = torch.tensor([[share(a, b) for b in class_names] for a in class_names])  # (n_classes, n_classes)
+        shares = torch.tensor(
+            [[share(a, b) for b in class_names] for a in class_names]
+        )  # (n_classes, n_classes)
         shares = shares * (MOST / shares.sum(dim=1, keepdim=True).clamp(min=MOST))
         targets = shares + ELSEWHERE / len(class_names)
         self.targets = targets + torch.diag(1 - targets.sum(dim=1))
@@ -91,9 +117,12 @@ def measured(probabilities: np.ndarray, characters: CharacterData, temperature: 
     folded = np.array([fold_case(name) for name in characters.class_names])
     top3 = np.argsort(-probabilities, axis=1)[:, :3]
     found = {
-        "accuracy": (predicted == actual).mean(), "case_folded": (folded[predicted] == folded[actual]).mean(),
+        "accuracy": (predicted == actual).mean(),
+        "case_folded": (folded[predicted] == folded[actual]).mean(),
         "top_3": (top3 == actual[:, None]).any(axis=1).mean(),
-        "calibration_error": calibration_error(with_temperature(probabilities, temperature), actual),
+        "calibration_error": calibration_error(
+            with_temperature(probabilities, temperature), actual
+        ),
     }
     return {name: round(float(value), 4) for name, value in found.items()}
 

@@ -23,11 +23,15 @@ class Scale:
 
     def at(self, value: float) -> float:
         """The place of a value, 0 to 100."""
-        low, high, value = (log10(x) if self.logarithmic else x for x in (self.low, self.high, value))
+        low, high, value = (
+            log10(x) if self.logarithmic else x for x in (self.low, self.high, value)
+        )
         return round(COLUMNS * (value - low) / (high - low), 3)
 
 
-def round_scale(values: list[float], least: float | None = None, most: float | None = None, steps: int = 4) -> Scale:
+def round_scale(
+    values: list[float], least: float | None = None, most: float | None = None, steps: int = 4
+) -> Scale:
     """A scale that holds the values, in about `steps` round steps; it ends at `least` and `most` where it would go beyond."""
     low, high = min(values), max(values)
     rough = max((high - low) / steps, 1e-4, abs(high) * 1e-3)
@@ -35,28 +39,48 @@ def round_scale(values: list[float], least: float | None = None, most: float | N
     step = next(unit * factor for factor in (1, 2, 5, 10) if unit * factor >= rough * 0.999)
     first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
     ticks = [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
-    ticks = [tick for tick in ticks if (least is None or tick >= least) and (most is None or tick <= most)]
+    ticks = [
+        tick
+        for tick in ticks
+        if (least is None or tick >= least) and (most is None or tick <= most)
+    ]
     start, end = first * step, max(last, first + 1) * step
-    return Scale(start if least is None else max(start, least), end if most is None else min(end, most), ticks)
+    return Scale(
+        start if least is None else max(start, least),
+        end if most is None else min(end, most),
+        ticks,
+    )
 
 
-def bar(scale: Scale, start: float, end: float, color: str, title: str = "", thickness: int = 14) -> Markup:
+def bar(
+    scale: Scale, start: float, end: float, color: str, title: str = "", thickness: int = 14
+) -> Markup:
     """A horizontal bar between two values."""
     left, right = sorted((scale.at(start), scale.at(end)))
-    return Markup('<rect x="{}%" y="50%" width="{}%" height="{}" transform="translate(0 -{})" fill="{}">{}</rect>').format(
-        left, round(right - left, 3), thickness, thickness / 2, color, _title(title))
+    return Markup(
+        '<rect x="{}%" y="50%" width="{}%" height="{}" transform="translate(0 -{})" fill="{}">{}</rect>'
+    ).format(left, round(right - left, 3), thickness, thickness / 2, color, _title(title))
 
 
 def line(scale: Scale, start: float, end: float, color: str, width: float = 2) -> Markup:
     """A thin horizontal line between two values."""
-    return Markup('<line x1="{}%" x2="{}%" y1="50%" y2="50%" stroke="{}" stroke-width="{}"/>').format(
-        scale.at(start), scale.at(end), color, width)
+    return Markup(
+        '<line x1="{}%" x2="{}%" y1="50%" y2="50%" stroke="{}" stroke-width="{}"/>'
+    ).format(scale.at(start), scale.at(end), color, width)
 
 
-def dot(scale: Scale, value: float, color: str, title: str = "", radius: float = 5, hollow: bool = False) -> Markup:
+def dot(
+    scale: Scale, value: float, color: str, title: str = "", radius: float = 5, hollow: bool = False
+) -> Markup:
     """A dot at a value."""
-    paint = Markup('class="hollow" stroke="{}"').format(color) if hollow else Markup('fill="{}"').format(color)
-    return Markup('<circle cx="{}%" cy="50%" r="{}" {}>{}</circle>').format(scale.at(value), radius, paint, _title(title))
+    paint = (
+        Markup('class="hollow" stroke="{}"').format(color)
+        if hollow
+        else Markup('fill="{}"').format(color)
+    )
+    return Markup('<circle cx="{}%" cy="50%" r="{}" {}>{}</circle>').format(
+        scale.at(value), radius, paint, _title(title)
+    )
 
 
 def _title(text: str) -> Markup:
@@ -65,15 +89,27 @@ def _title(text: str) -> Markup:
 
 def track(scale: Scale, marks: list[Markup], zero: bool = False) -> Markup:
     """One row of a table of marks; the row's text says what they show, so that a reader of text misses nothing."""
-    grid = [Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(scale.at(value)) for value in scale.ticks]
+    grid = [
+        Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(scale.at(value))
+        for value in scale.ticks
+    ]
     if zero:
-        grid.append(Markup('<line class="zero" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(scale.at(0)))
-    return Markup('<svg class="track" aria-hidden="true">{}</svg>').format(Markup().join([*grid, *marks]))
+        grid.append(
+            Markup('<line class="zero" x1="{0}%" x2="{0}%" y1="0" y2="100%"/>').format(scale.at(0))
+        )
+    return Markup('<svg class="track" aria-hidden="true">{}</svg>').format(
+        Markup().join([*grid, *marks])
+    )
 
 
 def axis(scale: Scale, shown: Callable[[float], str]) -> Markup:
     """The numbers below a table of tracks."""
-    labels = [Markup('<text x="{}%" y="14" text-anchor="middle">{}</text>').format(scale.at(value), shown(value)) for value in scale.ticks]
+    labels = [
+        Markup('<text x="{}%" y="14" text-anchor="middle">{}</text>').format(
+            scale.at(value), shown(value)
+        )
+        for value in scale.ticks
+    ]
     return Markup('<svg class="axis" aria-hidden="true">{}</svg>').format(Markup().join(labels))
 
 
@@ -99,30 +135,66 @@ class Curve:
     spread: list[float | None] | None = None
 
 
-def curves(lines: list[Curve], x: Scale, y: Scale, x_shown: Callable, y_shown: Callable, label: str) -> Markup:
+def curves(
+    lines: list[Curve], x: Scale, y: Scale, x_shown: Callable, y_shown: Callable, label: str
+) -> Markup:
     """A plot of lines with its axes; `label` says in words what is seen."""
-    rows = [Markup('<line class="grid" x1="0" x2="100%" y1="{0}%" y2="{0}%"/><text class="y" x="-8" y="{0}%" dy="4">{1}</text>').format(
-        COLUMNS - y.at(value), y_shown(value)) for value in y.ticks]
-    columns = [Markup('<text class="x" x="{}%" y="100%" dy="20">{}</text>').format(x.at(value), x_shown(value)) for value in x.ticks]
+    rows = [
+        Markup(
+            '<line class="grid" x1="0" x2="100%" y1="{0}%" y2="{0}%"/><text class="y" x="-8" y="{0}%" dy="4">{1}</text>'
+        ).format(COLUMNS - y.at(value), y_shown(value))
+        for value in y.ticks
+    ]
+    columns = [
+        Markup('<text class="x" x="{}%" y="100%" dy="20">{}</text>').format(
+            x.at(value), x_shown(value)
+        )
+        for value in x.ticks
+    ]
     return Markup('<div class="plot"><svg role="img" aria-label="{}">{}{}{}</svg></div>').format(
-        label, Markup().join(rows), Markup().join(columns), Markup().join(_curve(one, x, y) for one in lines))
+        label,
+        Markup().join(rows),
+        Markup().join(columns),
+        Markup().join(_curve(one, x, y) for one in lines),
+    )
 
 
 def _curve(curve: Curve, x: Scale, y: Scale) -> Markup:
     places = [(x.at(a), COLUMNS - y.at(b)) for a, b in curve.points]
-    path = Markup('<svg viewBox="0 0 100 100" preserveAspectRatio="none"><polyline points="{}" stroke="{}" {}/></svg>').format(
-        " ".join(f"{a},{b}" for a, b in places), curve.color, Markup('class="dashed"') if curve.dashed else "")
+    path = Markup(
+        '<svg viewBox="0 0 100 100" preserveAspectRatio="none"><polyline points="{}" stroke="{}" {}/></svg>'
+    ).format(
+        " ".join(f"{a},{b}" for a, b in places),
+        curve.color,
+        Markup('class="dashed"') if curve.dashed else "",
+    )
     spreads = curve.spread or [None] * len(places)
-    bars = [Markup('<line x1="{0}%" x2="{0}%" y1="{1}%" y2="{2}%" stroke="{3}" stroke-width="1.5"/>').format(
-        a, COLUMNS - y.at(value - half), COLUMNS - y.at(value + half), curve.color)
-        for (a, _), (_, value), half in zip(places, curve.points, spreads) if half]
-    dots = [] if len(places) > 12 or curve.dashed else [
-        Markup('<circle cx="{}%" cy="{}%" r="3.5" fill="{}">{}</circle>').format(a, b, curve.color, _title(curve.title)) for a, b in places]
+    bars = [
+        Markup(
+            '<line x1="{0}%" x2="{0}%" y1="{1}%" y2="{2}%" stroke="{3}" stroke-width="1.5"/>'
+        ).format(a, COLUMNS - y.at(value - half), COLUMNS - y.at(value + half), curve.color)
+        for (a, _), (_, value), half in zip(places, curve.points, spreads)
+        if half
+    ]
+    dots = (
+        []
+        if len(places) > 12 or curve.dashed
+        else [
+            Markup('<circle cx="{}%" cy="{}%" r="3.5" fill="{}">{}</circle>').format(
+                a, b, curve.color, _title(curve.title)
+            )
+            for a, b in places
+        ]
+    )
     return path + Markup().join([*bars, *dots])
 
 
 def legend(entries: list[tuple[str, str]]) -> Markup:
     """A line that says which colour is what: (colour, text)."""
-    swatches = (Markup('<span class="key"><svg aria-hidden="true"><circle cx="6" cy="6" r="5" fill="{}"/></svg>{}</span>').format(color, text)
-                for color, text in entries)
+    swatches = (
+        Markup(
+            '<span class="key"><svg aria-hidden="true"><circle cx="6" cy="6" r="5" fill="{}"/></svg>{}</span>'
+        ).format(color, text)
+        for color, text in entries
+    )
     return Markup('<p class="legend">{}</p>').format(Markup(" ").join(swatches))

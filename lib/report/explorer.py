@@ -32,19 +32,29 @@ class Sprite:
         from PIL import Image
 
         picture = np.zeros((self.columns**2, SIDE, SIDE), np.uint8)
-        picture[:len(self.places)] = (self.images[list(self.places)].astype(int) + 8) // 17
+        picture[: len(self.places)] = (self.images[list(self.places)].astype(int) + 8) // 17
         rows = picture.reshape(self.columns, self.columns, SIDE, SIDE).swapaxes(1, 2)
-        rows = rows.reshape(-1, self.columns * SIDE)[:SIDE * max(1, -(-len(self.places) // self.columns))]
+        rows = rows.reshape(-1, self.columns * SIDE)[
+            : SIDE * max(1, -(-len(self.places) // self.columns))
+        ]
         image = Image.frombytes("P", rows.shape[::-1], rows.tobytes())
         image.putpalette(bytes(3 * SHADES))
         file = io.BytesIO()
-        image.save(file, "PNG", bits=4, transparency=bytes(17 * shade for shade in range(SHADES)), optimize=True)
+        image.save(
+            file,
+            "PNG",
+            bits=4,
+            transparency=bytes(17 * shade for shade in range(SHADES)),
+            optimize=True,
+        )
         return base64.b64encode(file.getvalue()).decode()
 
 
 def count_answers(actual: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
     """Counts (n_classes, n_classes), row = actual; without scikit-learn, which takes longer to import than the page to write."""
-    return np.bincount(actual * n_classes + predicted, minlength=n_classes**2).reshape(n_classes, n_classes)
+    return np.bincount(actual * n_classes + predicted, minlength=n_classes**2).reshape(
+        n_classes, n_classes
+    )
 
 
 def shown_images(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -52,7 +62,10 @@ def shown_images(actual: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
     cell = actual * n_classes + predicted; rank counts from 0 within a cell, below PER_CELL.
     """
-    sure, cells = probabilities.max(axis=1), actual * probabilities.shape[1] + probabilities.argmax(axis=1)
+    sure, cells = (
+        probabilities.max(axis=1),
+        actual * probabilities.shape[1] + probabilities.argmax(axis=1),
+    )
     order = np.lexsort((-sure, cells))
     ranks = np.arange(len(order)) - np.searchsorted(cells[order], cells[order])
     kept = ranks < PER_CELL
@@ -67,7 +80,11 @@ def explorer_data(material: Material, sprite: Sprite) -> dict | None:
     `images` holds place and percent in turn, as one flat list per cell.
     """
     names, actual = material.data.class_names, material.data.test_labels
-    shown = {network: shown_images(actual, material.answers[network]) for network in material.networks if network in material.answers}
+    shown = {
+        network: shown_images(actual, material.answers[network])
+        for network in material.networks
+        if network in material.answers
+    }
     if not shown:
         return None
     together = np.concatenate(list(shown.values()))
@@ -81,5 +98,8 @@ def explorer_data(material: Material, sprite: Sprite) -> dict | None:
             if index in sprite.places:
                 images.setdefault(cell, []).extend((sprite.places[index], sure))
         counts = count_answers(actual, material.answers[network].argmax(axis=1), len(names)).ravel()
-        networks[network] = {"counts": {int(cell): int(counts[cell]) for cell in np.flatnonzero(counts)}, "images": images}
+        networks[network] = {
+            "counts": {int(cell): int(counts[cell]) for cell in np.flatnonzero(counts)},
+            "images": images,
+        }
     return {"classes": names, "networks": networks}

@@ -8,7 +8,13 @@ from lib.report.explorer import Sprite
 from lib.report.reading import Material, spread
 from lib.report.writing import counted, known, name_of, percent, points, with_spread
 
-CAUSES = {"case only": "#c8b78e", "look-alikes": "#a9915a", "found groups": "#7d97a8", "suspected labels": "#4f6b7d", "rest": "#d1495b"}
+CAUSES = {
+    "case only": "#c8b78e",
+    "look-alikes": "#a9915a",
+    "found groups": "#7d97a8",
+    "suspected labels": "#4f6b7d",
+    "rest": "#d1495b",
+}
 START_COLORS = {"strokes": "#ee6677", "scratch": "#4477aa"}
 SHOWN_SETS, SHOWN_SUSPECTS = 12, 12
 
@@ -19,13 +25,22 @@ def paired(material: Material) -> list[dict]:
     most = max(max(row["only_first"], row["only_second"]) for row in found) or 1
     scale, rows = charts.Scale(-most, most, []), []
     for row in found:
-        marks = [charts.bar(scale, -row["only_first"], 0, color_of(row["first"])),
-                 charts.bar(scale, 0, row["only_second"], color_of(row["second"]))]
+        marks = [
+            charts.bar(scale, -row["only_first"], 0, color_of(row["first"])),
+            charts.bar(scale, 0, row["only_second"], color_of(row["second"])),
+        ]
         winner, _, rest = row["verdict"].partition(" ")
         p = "p < 0.001" if row["p"] < 0.001 else f"p = {row['p']:.2g}"
-        rows.append({"first": name_of(row["first"]), "second": name_of(row["second"]), "only_first": f"{row['only_first']:,}",
-                     "only_second": f"{row['only_second']:,}", "track": charts.track(scale, marks, zero=True),
-                     "verdict": f"{name_of(winner)} {rest}, {p}"})
+        rows.append(
+            {
+                "first": name_of(row["first"]),
+                "second": name_of(row["second"]),
+                "only_first": f"{row['only_first']:,}",
+                "only_second": f"{row['only_second']:,}",
+                "track": charts.track(scale, marks, zero=True),
+                "verdict": f"{name_of(winner)} {rest}, {p}",
+            }
+        )
     if not rows:
         raise KeyError("paired")
     return rows
@@ -36,11 +51,28 @@ def schedules(material: Material) -> dict:
     rows = []
     for row in material.finding("04", "schedules"):
         compared = row["schedule"] != "constant" and known(row.get("gain"))
-        interval = f"{points(row['gain_low'])} to {points(row['gain_high'])}" if compared and known(row.get("gain_low")) else ""
-        rows.append({"name": row["schedule"].replace("_", " "), "accuracy": with_spread(row), "gain": points(row["gain"]) if compared else "",
-                     "interval": interval, "epochs": f"{row['epochs_to_goal']:.0f}" if known(row.get("epochs_to_goal")) else ""})
+        interval = (
+            f"{points(row['gain_low'])} to {points(row['gain_high'])}"
+            if compared and known(row.get("gain_low"))
+            else ""
+        )
+        rows.append(
+            {
+                "name": row["schedule"].replace("_", " "),
+                "accuracy": with_spread(row),
+                "gain": points(row["gain"]) if compared else "",
+                "interval": interval,
+                "epochs": f"{row['epochs_to_goal']:.0f}"
+                if known(row.get("epochs_to_goal"))
+                else "",
+            }
+        )
     asked = material.finding("04", "schedule_conditions", {})
-    told = f"{name_of(asked['network'])}, {asked['images']:,} training images, {counted(asked['epochs'], 'epoch')}" if asked else ""
+    told = (
+        f"{name_of(asked['network'])}, {asked['images']:,} training images, {counted(asked['epochs'], 'epoch')}"
+        if asked
+        else ""
+    )
     return {"rows": rows, "conditions": told}
 
 
@@ -48,18 +80,42 @@ def budget(material: Material) -> dict:
     """What the errors of each network are made of: a bar of causes per network, as long as its share of errors."""
     found = material.finding("05", "budget")
     networks = [name for name in material.networks if name in found]
-    scale, rows = charts.round_scale([0, *(found[name]["errors"] / found[name]["images"] for name in networks)], 0, 1), []
+    scale, rows = (
+        charts.round_scale(
+            [0, *(found[name]["errors"] / found[name]["images"] for name in networks)], 0, 1
+        ),
+        [],
+    )
     for name in networks:
         parts, images, start, marks = found[name]["parts"], found[name]["images"], 0.0, []
         for cause, errors in parts.items():
             end = start + errors / images
-            marks.append(charts.bar(scale, start, end, CAUSES.get(cause, "#999999"), f"{cause}: {errors:,}", 18))
+            marks.append(
+                charts.bar(
+                    scale, start, end, CAUSES.get(cause, "#999999"), f"{cause}: {errors:,}", 18
+                )
+            )
             start = end
         said = ", ".join(f"{errors:,} {cause}" for cause, errors in parts.items())
-        rows.append(charts.Row(name_of(name), charts.track(scale, marks), percent(found[name]["errors"] / images), said=said))
+        rows.append(
+            charts.Row(
+                name_of(name),
+                charts.track(scale, marks),
+                percent(found[name]["errors"] / images),
+                said=said,
+            )
+        )
     causes = list(found[networks[0]]["parts"])
-    return {"rows": rows, "axis": charts.axis(scale, lambda value: f"{100 * value:.3g}"),
-            "legend": charts.legend([(CAUSES.get(cause, "#999999"), "everything else" if cause == "rest" else cause) for cause in causes])}
+    return {
+        "rows": rows,
+        "axis": charts.axis(scale, lambda value: f"{100 * value:.3g}"),
+        "legend": charts.legend(
+            [
+                (CAUSES.get(cause, "#999999"), "everything else" if cause == "rest" else cause)
+                for cause in causes
+            ]
+        ),
+    }
 
 
 def found_groups(material: Material) -> list[str]:
@@ -70,38 +126,74 @@ def found_groups(material: Material) -> list[str]:
 def missed_by_all(material: Material) -> dict:
     """How many images no network reads, and how many that would be if they failed independently."""
     found = material.finding("05", "missed_by_all")
-    return {"networks": counted(found["networks"], "network"), "found": f"{found['found']:,}", "expected": f"{found['expected']:,.0f}",
-            "hard": found["found"] > 2 * found["expected"]}
+    return {
+        "networks": counted(found["networks"], "network"),
+        "found": f"{found['found']:,}",
+        "expected": f"{found['expected']:,.0f}",
+        "hard": found["found"] > 2 * found["expected"],
+    }
 
 
 def calibration(material: Material) -> list[dict]:
     """How far each network's probabilities are off, before and after one number mends them."""
     found = material.finding("05", "calibration")
-    return [{"name": name_of(name), "temperature": f"{found[name]['temperature']:.2f}", "before": percent(found[name]["ece_before"]),
-             "after": percent(found[name]["ece_after"])} for name in material.networks if name in found]
+    return [
+        {
+            "name": name_of(name),
+            "temperature": f"{found[name]['temperature']:.2f}",
+            "before": percent(found[name]["ece_before"]),
+            "after": percent(found[name]["ece_after"]),
+        }
+        for name in material.networks
+        if name in found
+    ]
 
 
 def coverage(material: Material) -> list[dict]:
     """What prediction sets promise, what they keep on test, and how large they are."""
-    return [{"promised": percent(row["coverage"], 0), "kept": percent(row["measured"]), "size": f"{row['mean_size']:.2f}",
-             "single": percent(row.get("single"), 0)} for row in material.finding("05", "conformal")]
+    return [
+        {
+            "promised": percent(row["coverage"], 0),
+            "kept": percent(row["measured"]),
+            "size": f"{row['mean_size']:.2f}",
+            "single": percent(row.get("single"), 0),
+        }
+        for row in material.finding("05", "conformal")
+    ]
 
 
 def sets(material: Material, sprite: Sprite) -> list[dict]:
     """Images whose prediction set holds several classes: `place`, `actual` and `set`."""
-    return [{"place": sprite.place(_within(row["index"], sprite)), "actual": row["actual"], "set": row["set"]}
-            for row in material.finding("05", "sets")[:SHOWN_SETS]]
+    return [
+        {
+            "place": sprite.place(_within(row["index"], sprite)),
+            "actual": row["actual"],
+            "set": row["set"],
+        }
+        for row in material.finding("05", "sets")[:SHOWN_SETS]
+    ]
 
 
 def suspicious(material: Material, sprite: Sprite) -> dict:
     """Images whose label the networks doubt, the most suspicious first, and how well planted wrong labels were found."""
     found = material.finding("05", "suspicious")
-    shown = [{"place": sprite.place(_within(row["index"], sprite)), "label": row["label"], "answer": row["answer"],
-              "probability": percent(row["probability"], 0)} for row in found[:SHOWN_SUSPECTS]]
+    shown = [
+        {
+            "place": sprite.place(_within(row["index"], sprite)),
+            "label": row["label"],
+            "answer": row["answer"],
+            "probability": percent(row["probability"], 0),
+        }
+        for row in found[:SHOWN_SUSPECTS]
+    ]
     if not shown:
         raise KeyError("suspicious")
     planted = material.finding("05", "planted", {})
-    return {"images": shown, "found": percent(planted.get("recall"), 0), "right": percent(planted.get("precision"), 0)}
+    return {
+        "images": shown,
+        "found": percent(planted.get("recall"), 0),
+        "right": percent(planted.get("precision"), 0),
+    }
 
 
 def _within(index: int, sprite: Sprite) -> int:
@@ -118,18 +210,39 @@ def gap(material: Material) -> dict:
     for name in networks:
         own, color = [row for row in skew if row["network"] == name], color_of(name)
         before, after = (mean(row[way] for row in own) for way in ("as_trained", "as_tested"))
-        marks = [charts.line(scale, after, before, color, 3), charts.dot(scale, before, color, "as trained"),
-                 charts.dot(scale, after, color, "mean image left in", hollow=True)]
-        lost = with_spread(spread([row["as_trained"] - row["as_tested"] for row in own])).removesuffix("\N{NO-BREAK SPACE}%")
-        rows.append(charts.Row(name_of(name), charts.track(scale, marks), f"{percent(before, 0)} to {percent(after, 0)}", f"lost {lost}"))
+        marks = [
+            charts.line(scale, after, before, color, 3),
+            charts.dot(scale, before, color, "as trained"),
+            charts.dot(scale, after, color, "mean image left in", hollow=True),
+        ]
+        lost = with_spread(
+            spread([row["as_trained"] - row["as_tested"] for row in own])
+        ).removesuffix("\N{NO-BREAK SPACE}%")
+        rows.append(
+            charts.Row(
+                name_of(name),
+                charts.track(scale, marks),
+                f"{percent(before, 0)} to {percent(after, 0)}",
+                f"lost {lost}",
+            )
+        )
     seeds = f"mean over {counted(len(own), 'seed')}" if len(own) > 1 else "one seed"
-    return {"rows": rows, "axis": charts.axis(scale, lambda value: f"{100 * value:.0f}"), "seeds": seeds}
+    return {
+        "rows": rows,
+        "axis": charts.axis(scale, lambda value: f"{100 * value:.0f}"),
+        "seeds": seeds,
+    }
 
 
 def original(material: Material) -> list[dict]:
     """What the experiment of 2019 reported."""
-    return [{"name": name_of(row["network"]), **{part: percent(row[part], 0) for part in ("train", "validation", "test")}}
-            for row in material.finding("06", "original")]
+    return [
+        {
+            "name": name_of(row["network"]),
+            **{part: percent(row[part], 0) for part in ("train", "validation", "test")},
+        }
+        for row in material.finding("06", "original")
+    ]
 
 
 def transfer(material: Material) -> dict:
@@ -138,21 +251,45 @@ def transfer(material: Material) -> dict:
     sizes = sorted({row["per_class"] for row in rows})
     starts = list(dict.fromkeys(row["start"] for row in rows))
     x = charts.Scale(sizes[0], max(sizes[-1], sizes[0] * 1.01), sizes, logarithmic=True)
-    tops = [row["mean"] + sign * (row["std"] if known(row.get("std")) else 0) for row in rows for sign in (-1, 1)]
+    tops = [
+        row["mean"] + sign * (row["std"] if known(row.get("std")) else 0)
+        for row in rows
+        for sign in (-1, 1)
+    ]
     y, drawn, said = charts.round_scale(tops, 0, 1), [], []
     for start in starts:
-        own = sorted((row for row in rows if row["start"] == start), key=lambda row: row["per_class"])
+        own = sorted(
+            (row for row in rows if row["start"] == start), key=lambda row: row["per_class"]
+        )
         halves = [row["std"] if known(row.get("std")) else None for row in own]
-        drawn.append(charts.Curve([(row["per_class"], row["mean"]) for row in own], _start_color(start), _start(start), spread=halves))
-        said.append(f"{_start(start)}: " + ", ".join(f"{percent(row['mean'], 0)} with {row['per_class']}" for row in own))
+        drawn.append(
+            charts.Curve(
+                [(row["per_class"], row["mean"]) for row in own],
+                _start_color(start),
+                _start(start),
+                spread=halves,
+            )
+        )
+        said.append(
+            f"{_start(start)}: "
+            + ", ".join(f"{percent(row['mean'], 0)} with {row['per_class']}" for row in own)
+        )
     label = f"Accuracy by characters per class. {'; '.join(said)}."
-    plot = charts.curves(drawn, x, y, lambda value: f"{value:g}", lambda value: f"{100 * value:.3g}", label)
-    return {"plot": plot, "legend": charts.legend([(_start_color(start), _start(start)) for start in starts]), "target": target,
-            "seeds": counted(max(row["n"] for row in rows), "seed")}
+    plot = charts.curves(
+        drawn, x, y, lambda value: f"{value:g}", lambda value: f"{100 * value:.3g}", label
+    )
+    return {
+        "plot": plot,
+        "legend": charts.legend([(_start_color(start), _start(start)) for start in starts]),
+        "target": target,
+        "seeds": counted(max(row["n"] for row in rows), "seed"),
+    }
 
 
 def _start(start: str) -> str:
-    return {"strokes": "first trained on generated strokes", "scratch": "from scratch"}.get(start, start)
+    return {"strokes": "first trained on generated strokes", "scratch": "from scratch"}.get(
+        start, start
+    )
 
 
 def _start_color(start: str) -> str:
@@ -161,7 +298,9 @@ def _start_color(start: str) -> str:
 
 def imagenet(material: Material) -> list[tuple[str, str]]:
     """What a network that began with photographs of things came to."""
-    rows = [(row["variant"], percent(row["accuracy"])) for row in material.finding("07", "imagenet")]
+    rows = [
+        (row["variant"], percent(row["accuracy"])) for row in material.finding("07", "imagenet")
+    ]
     if not rows:
         raise KeyError("imagenet")
     return rows
@@ -176,11 +315,26 @@ def trials(material: Material) -> dict:
         marks = [charts.bar(scale, 0, row["gain"], "#228833" if row["gain"] > 0 else "#d1495b")]
         if low < high:
             marks.append(charts.line(scale, low, high, "currentColor", 1.5))
-        rows.append(charts.Row(row["variant"], charts.track(scale, marks, zero=True), points(row["gain"]), with_spread(row)))
+        rows.append(
+            charts.Row(
+                row["variant"],
+                charts.track(scale, marks, zero=True),
+                points(row["gain"]),
+                with_spread(row),
+            )
+        )
     asked = material.finding("08", "conditions", {})
-    return {"rows": rows, "axis": charts.axis(scale, lambda value: points(value, 0 if scale.high - scale.low > 0.03 else 1)),
-            "seeds": counted(max(row["n"] for row in found), "seed"), "intervals": any(low < high for low, high in map(_ends, found)),
-            "conditions": f"{name_of(asked['network'])}, {asked['images']:,} training images, {counted(asked['epochs'], 'epoch')}" if asked else ""}
+    return {
+        "rows": rows,
+        "axis": charts.axis(
+            scale, lambda value: points(value, 0 if scale.high - scale.low > 0.03 else 1)
+        ),
+        "seeds": counted(max(row["n"] for row in found), "seed"),
+        "intervals": any(low < high for low, high in map(_ends, found)),
+        "conditions": f"{name_of(asked['network'])}, {asked['images']:,} training images, {counted(asked['epochs'], 'epoch')}"
+        if asked
+        else "",
+    }
 
 
 def _ends(row: dict) -> tuple[float, float]:
@@ -193,5 +347,9 @@ def _ends(row: dict) -> tuple[float, float]:
 def ensemble(material: Material) -> dict:
     """Several networks asked together, beside the best of them alone."""
     found = material.finding("08", "ensemble")
-    return {"together": percent(found["mean"]), "alone": percent(found["best_single"]), "gain": points(found["mean"] - found["best_single"]),
-            "verdict": found.get("verdict", "")}
+    return {
+        "together": percent(found["mean"]),
+        "alone": percent(found["best_single"]),
+        "gain": points(found["mean"] - found["best_single"]),
+        "verdict": found.get("verdict", ""),
+    }

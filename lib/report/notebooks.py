@@ -13,7 +13,9 @@ from lib.errors import InputError
 from lib.report.writing import TEMPLATES, fill, write_whole
 
 MANY = 3  # notebooks that are worth the start of other processes
-ELSEWHERE = re.compile(r'href="(?!#|https?:|mailto:)[^"]*"')  # a link to a file, which the page may not find
+ELSEWHERE = re.compile(
+    r'href="(?!#|https?:|mailto:)[^"]*"'
+)  # a link to a file, which the page may not find
 SCRIPT = re.compile(r"<script\b.*?</script\s*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -34,9 +36,15 @@ def pages_of(notebooks: Path, target: Path) -> Iterator[list[Page]]:
     Raises InputError for a notebook that cannot be read.
     """
     sources = sorted(notebooks.glob("*.ipynb"))
-    pages = [Page(source.stem, title_of(source), target / f"{source.stem}.html") for source in sources]
+    pages = [
+        Page(source.stem, title_of(source), target / f"{source.stem}.html") for source in sources
+    ]
     looks = max(path.stat().st_mtime for path in TEMPLATES.iterdir())
-    stale = [(source, page) for source, page in zip(sources, pages) if not _is_fresh(page.file, max(source.stat().st_mtime, looks))]
+    stale = [
+        (source, page)
+        for source, page in zip(sources, pages)
+        if not _is_fresh(page.file, max(source.stat().st_mtime, looks))
+    ]
     if len(stale) < MANY:
         yield pages
         for source, page in stale:
@@ -62,8 +70,15 @@ def title_of(notebook: Path) -> str:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     except (ValueError, KeyError):
         raise InputError(f"{notebook} is damaged: delete it and run its profile again.") from None
-    lines = (line for cell in cells if cell["cell_type"] == "markdown" for line in "".join(cell["source"]).splitlines())
-    return next((line.lstrip("# ").strip() for line in lines if line.startswith("# ")), notebook.stem)
+    lines = (
+        line
+        for cell in cells
+        if cell["cell_type"] == "markdown"
+        for line in "".join(cell["source"]).splitlines()
+    )
+    return next(
+        (line.lstrip("# ").strip() for line in lines if line.startswith("# ")), notebook.stem
+    )
 
 
 def write_page(source: Path, page: Page) -> None:
@@ -71,11 +86,21 @@ def write_page(source: Path, page: Page) -> None:
     import nbformat
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True)
+    exporter = HTMLExporter(
+        template_name="basic", exclude_input_prompt=True, exclude_output_prompt=True
+    )
     notebook = nbformat.read(source, as_version=4)
     describe_figures(notebook)
     body, _ = exporter.from_notebook_node(notebook)
-    write_whole(page.file, fill("notebook.html", title=page.title, name=page.name, body=ELSEWHERE.sub("", SCRIPT.sub("", body))))
+    write_whole(
+        page.file,
+        fill(
+            "notebook.html",
+            title=page.title,
+            name=page.name,
+            body=ELSEWHERE.sub("", SCRIPT.sub("", body)),
+        ),
+    )
 
 
 def describe_figures(notebook) -> None:

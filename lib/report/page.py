@@ -8,7 +8,13 @@ from lib.report.notebooks import Page
 from lib.report.reading import Material
 from lib.report.writing import counted, fill, listed, name_of, the
 
-ABSENT = (KeyError, IndexError, TypeError, ValueError, AttributeError)  # what reading a file of another shape raises
+ABSENT = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+)  # what reading a file of another shape raises
 PARTS: dict[str, tuple[Callable, str]] = {  # each with what it is called where it is missing
     "accuracies": (results.accuracies, "accuracies"),
     "table": (results.table, "the table"),
@@ -42,8 +48,15 @@ def render(material: Material, pages: list[Page]) -> str:
     parts = {name: part_or_none(make, material) for name, (make, _) in PARTS.items()}
     parts |= {name: part_or_none(make, material, sprite) for name, (make, _) in WITH_IMAGES.items()}
     missing = [called for name, (_, called) in (PARTS | WITH_IMAGES).items() if not parts[name]]
-    return fill("report.html", **parts, missing=listed(missing) if missing else "", sentences=sentences(material), about=about(material),
-                sprite={"png": sprite.png(), "columns": sprite.columns}, pages=by_title(pages))
+    return fill(
+        "report.html",
+        **parts,
+        missing=listed(missing) if missing else "",
+        sentences=sentences(material),
+        about=about(material),
+        sprite={"png": sprite.png(), "columns": sprite.columns},
+        pages=by_title(pages),
+    )
 
 
 def by_title(pages: list[Page]) -> dict[str, list[Page]]:
@@ -64,15 +77,25 @@ def part_or_none(make: Callable, *arguments):
 
 def sentences(material: Material) -> list[str]:
     """The answer: three sentences, each of what was measured."""
-    return [answer.best_accuracy(material),
-            part_or_none(answer.confusions, material) or answer.in_training(material),
-            part_or_none(answer.collapse, material) or answer.no_gap(material)]
+    return [
+        answer.best_accuracy(material),
+        part_or_none(answer.confusions, material) or answer.in_training(material),
+        part_or_none(answer.collapse, material) or answer.no_gap(material),
+    ]
 
 
 def about(material: Material) -> dict:
     """What the introduction says of the experiment, in words and numbers."""
     first = material.runs[0]
-    return {"profile": material.profile, "best": the(material.best), "names": {name: name_of(name) for name in material.networks},
-            "networks": counted(len(material.networks), "network"), "listed": listed([name_of(name) for name in material.networks]),
-            "dataset": first["dataset"], "classes": first["n_classes"], "n_train": f"{first['n_train']:,}", "n_test": f"{first['n_test']:,}",
-            "seeds": len({run["seed"] for run in material.runs})}
+    return {
+        "profile": material.profile,
+        "best": the(material.best),
+        "names": {name: name_of(name) for name in material.networks},
+        "networks": counted(len(material.networks), "network"),
+        "listed": listed([name_of(name) for name in material.networks]),
+        "dataset": first["dataset"],
+        "classes": first["n_classes"],
+        "n_train": f"{first['n_train']:,}",
+        "n_test": f"{first['n_test']:,}",
+        "seeds": len({run["seed"] for run in material.runs}),
+    }

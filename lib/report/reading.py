@@ -34,7 +34,9 @@ class Material:
     def networks(self) -> list[str]:
         """Names of the networks that were trained, the best on validation first."""
         names = dict.fromkeys(run["network"] for run in self.runs)
-        return sorted(names, key=lambda name: -mean(run["valid_accuracy"] for run in self.main_runs(name)))
+        return sorted(
+            names, key=lambda name: -mean(run["valid_accuracy"] for run in self.main_runs(name))
+        )
 
     @property
     def best(self) -> str:
@@ -54,7 +56,9 @@ class Material:
 
     def finding(self, notebook: str, key: str, otherwise=None):
         """What a notebook found, by its number such as "05"; where it has not, `otherwise`, or KeyError if that is None."""
-        found = next((found for name, found in self.findings.items() if name.startswith(notebook)), None)
+        found = next(
+            (found for name, found in self.findings.items() if name.startswith(notebook)), None
+        )
         if isinstance(found, dict) and found.get(key) is not None:
             return found[key]
         if otherwise is None:
@@ -64,17 +68,37 @@ class Material:
 
 def spread(values: list[float]) -> dict:
     """`n`, `mean` and `std` (of the sample; None for one value)."""
-    return {"n": len(values), "mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+    return {
+        "n": len(values),
+        "mean": mean(values),
+        "std": stdev(values) if len(values) > 1 else None,
+    }
 
 
 def read_material(profile_name: str, profile: Profile, outputs: Path) -> Material:
     """Reads what there is; InputError if no run has ended."""
     runs = read_json(outputs / RESULTS)
     if not runs:
-        raise InputError(f"No run of profile {profile_name} has ended yet: run `invoke run-all --profile {profile_name}` first.")
+        raise InputError(
+            f"No run of profile {profile_name} has ended yet: run `invoke run-all --profile {profile_name}` first."
+        )
     data = load_data(profile)
-    runs.sort(key=lambda run: (_place(run["network"], profile.networks), _place(run["schedule"], profile.schedules), run["seed"]))
-    return Material(profile_name, outputs, runs, data, _histories(outputs, runs), _answers(outputs, runs, data), _findings(outputs))
+    runs.sort(
+        key=lambda run: (
+            _place(run["network"], profile.networks),
+            _place(run["schedule"], profile.schedules),
+            run["seed"],
+        )
+    )
+    return Material(
+        profile_name,
+        outputs,
+        runs,
+        data,
+        _histories(outputs, runs),
+        _answers(outputs, runs, data),
+        _findings(outputs),
+    )
 
 
 def _place(name: str, names: list[str]) -> int:
@@ -103,7 +127,9 @@ def _answers(outputs: Path, runs: list[dict], data: CharacterData) -> dict[str, 
                 actual, probabilities = read_predictions(_folder(outputs, run))
             except InputError:
                 continue
-            if np.array_equal(actual, data.test_labels) and probabilities.shape[1] == len(data.class_names):
+            if np.array_equal(actual, data.test_labels) and probabilities.shape[1] == len(
+                data.class_names
+            ):
                 answers[run["network"]] = probabilities
     return answers
 

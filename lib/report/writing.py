@@ -9,15 +9,37 @@ from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAMES = {"lenet": "LeNet", "resnet": "ResNet"}  # the others are called what they are
-SMALL_NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+SMALL_NUMBERS = [
+    "no",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 
 
 def fill(template: str, **values) -> str:
     """A template of this package with its values; text is escaped, and a value that the template does not get is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}  # in the order given, and small
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":")
+    }  # in the order given, and small
     return environment.get_template(template).render(values)
 
 
@@ -74,14 +96,18 @@ def the(network: str) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """"three networks", "one seed", "400 images"."""
+    """ "three networks", "one seed", "400 images"."""
     number = SMALL_NUMBERS[n] if n < len(SMALL_NUMBERS) else f"{n:,}"
     return f"{number} {noun}{'' if n == 1 else 's'}"
 
 
 def listed(words: list[str], last: str = "and") -> str:
     """["a", "b", "c"] to "a, b and c"."""
-    comma, end = (Markup(", "), Markup(f" {last} ")) if any(isinstance(word, Markup) for word in words) else (", ", f" {last} ")
+    comma, end = (
+        (Markup(", "), Markup(f" {last} "))
+        if any(isinstance(word, Markup) for word in words)
+        else (", ", f" {last} ")
+    )
     return end.join([comma.join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
@@ -89,4 +115,8 @@ def duration(seconds: float) -> str:
     """Seconds as "21 s", "4 min" or "2.5 h"."""
     if seconds < 100:
         return f"{seconds:.0f}\N{NO-BREAK SPACE}s"
-    return f"{seconds / 60:.0f}\N{NO-BREAK SPACE}min" if seconds < 6000 else f"{seconds / 3600:.1f}\N{NO-BREAK SPACE}h"
+    return (
+        f"{seconds / 60:.0f}\N{NO-BREAK SPACE}min"
+        if seconds < 6000
+        else f"{seconds / 3600:.1f}\N{NO-BREAK SPACE}h"
+    )

@@ -20,13 +20,16 @@ from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
 from distributed.core import Status
 from distributed.utils import silence_logging_cmgr
 
-from lib.running import staleness as freshness
-from lib.running.progress import PlainDisplay, display
 from lib.errors import InputError
-from lib.running.plan import Outcome, Step, n_cores
+from lib.running import staleness as freshness
 from lib.running.notebook import ATTEMPTS, NotebookProcess, advice, run_step
+from lib.running.plan import Outcome, Step, n_cores
+from lib.running.progress import PlainDisplay, display
 
-SHARED = ("HANDWRITING_DATA", "HANDWRITING_OUTPUTS")  # environment variables that a worker must have as this process has them
+SHARED = (
+    "HANDWRITING_DATA",
+    "HANDWRITING_OUTPUTS",
+)  # environment variables that a worker must have as this process has them
 LOCAL = {
     "distributed.scheduler.allowed-failures": ATTEMPTS,
     "distributed.comm.timeouts.connect": "10s",
@@ -41,16 +44,30 @@ def run_on_worker(step: Step, threads: int, topic: str, environment: dict[str, s
     worker, key = get_worker(), get_worker().get_current_task()
     os.environ |= environment
     cards = visible_cards()
-    card = {"CUDA_VISIBLE_DEVICES": cards[worker.name % len(cards)]} if cards and isinstance(worker.name, int) else {}
+    card = (
+        {"CUDA_VISIBLE_DEVICES": cards[worker.name % len(cards)]}
+        if cards and isinstance(worker.name, int)
+        else {}
+    )
 
     def stopped() -> bool:
         task = worker.state.tasks.get(key)
-        return worker.status not in (Status.running, Status.paused) or task is None or task.state == "cancelled"
+        return (
+            worker.status not in (Status.running, Status.paused)
+            or task is None
+            or task.state == "cancelled"
+        )
 
     with one_at_a_time:
         if process is None or process.ended or process.threads != threads:
             process = NotebookProcess(threads, environment | card)
-        return run_step(step, process, lambda event: worker.log_event(topic, event | {"step": step.name}), stopped, run=key)
+        return run_step(
+            step,
+            process,
+            lambda event: worker.log_event(topic, event | {"step": step.name}),
+            stopped,
+            run=key,
+        )
 
 
 def visible_cards() -> list[str]:
@@ -60,7 +77,9 @@ def visible_cards() -> list[str]:
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
-    return [str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU")]
+    return [
+        str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU")
+    ]
 
 
 def jobs_at_once(jobs: int, threads: int, steps: int) -> int:
@@ -72,12 +91,22 @@ def jobs_at_once(jobs: int, threads: int, steps: int) -> int:
 def connected(scheduler: str, jobs: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of this machine's own that ends with it."""
     if scheduler:
-        with silence_logging_cmgr(logging.CRITICAL), client_of(scheduler) as client:  # what is wrong is said here, in a sentence
+        with (
+            silence_logging_cmgr(logging.CRITICAL),
+            client_of(scheduler) as client,
+        ):  # what is wrong is said here, in a sentence
             yield client
         return
-    with interrupted_by({signal.SIGINT: signal.SIG_IGN}):  # which the workers inherit: Ctrl-C is this process's to deal with
-        cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, memory_limit=0, dashboard_address="127.0.0.1:0",
-                               silence_logs=logging.CRITICAL)
+    with interrupted_by(
+        {signal.SIGINT: signal.SIG_IGN}
+    ):  # which the workers inherit: Ctrl-C is this process's to deal with
+        cluster = LocalCluster(
+            n_workers=jobs,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
     with cluster, Client(cluster) as client:
         yield client
 
@@ -87,15 +116,21 @@ def client_of(scheduler: str) -> Client:
     try:
         return Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
     except (OSError, ValueError) as error:
-        raise InputError(f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); start one with "
-                         "`dask scheduler`, or leave --scheduler out.") from None
+        raise InputError(
+            f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); start one with "
+            "`dask scheduler`, or leave --scheduler out."
+        ) from None
 
 
 @contextmanager
 def interrupted_by(handlers: dict) -> Iterator[None]:
     """Signal handlers for a while; only the main thread may set them."""
     here = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()} if here else {}
+    before = (
+        {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        if here
+        else {}
+    )
     try:
         yield
     finally:
@@ -103,23 +138,34 @@ def interrupted_by(handlers: dict) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def run_steps(steps: list[Step], jobs: int, threads: int, scheduler: str = "", force: bool = False) -> dict[str, Outcome]:
+def run_steps(
+    steps: list[Step], jobs: int, threads: int, scheduler: str = "", force: bool = False
+) -> dict[str, Outcome]:
     """Runs the steps that are not fresh, each as soon as those it needs are done; one that fails stops only those that need it.
 
     `jobs` at a time on this machine (0: as many as it has cores or cards for), or all at once on a cluster's workers.
     Raises InputError if the scheduler cannot be reached, or no longer.
     """
-    terminated = {signal.SIGTERM: signal.default_int_handler}  # as by Ctrl-C: a batch system's way of saying that time is over
+    terminated = {
+        signal.SIGTERM: signal.default_int_handler
+    }  # as by Ctrl-C: a batch system's way of saying that time is over
     jobs = jobs_at_once(jobs, threads, len(steps))
-    with interrupted_by(terminated), dask.config.set(LOCAL), display(steps) as shown, connected(scheduler, jobs) as client:
+    with (
+        interrupted_by(terminated),
+        dask.config.set(LOCAL),
+        display(steps) as shown,
+        connected(scheduler, jobs) as client,
+    ):
         plan = Running(client, steps, shown, threads, force)
         while len(plan.outcomes) < len(steps):
             plan.settle()
             plan.submit()
             plan.collect()
             if client.status != "running":
-                raise InputError(f"The dask scheduler {scheduler} no longer answers: what has ended is kept; start it and "
-                                 "run the same command again.")
+                raise InputError(
+                    f"The dask scheduler {scheduler} no longer answers: what has ended is kept; start it and "
+                    "run the same command again."
+                )
             shown.refresh()
             time.sleep(0.2)
     return {step.name: plan.outcomes[step.name] for step in steps}
@@ -128,7 +174,9 @@ def run_steps(steps: list[Step], jobs: int, threads: int, scheduler: str = "", f
 class Running:
     """A plan while it is run. Its steps wait for those they need, then for a free worker, and then for their end."""
 
-    def __init__(self, client: Client, steps: list[Step], shown: PlainDisplay, threads: int, force: bool):
+    def __init__(
+        self, client: Client, steps: list[Step], shown: PlainDisplay, threads: int, force: bool
+    ):
         self.client, self.shown, self.threads, self.force = client, shown, threads, force
         self.planned, self.waiting, self.ready = {step.name for step in steps}, list(steps), []
         self.running: dict[Future, Step] = {}
@@ -140,7 +188,11 @@ class Running:
         """Decides on the steps whose needs have ended: to be run, fresh, or skipped since one that they need has failed."""
         for step in list(self.waiting):
             needs = self.planned.intersection(step.needs)
-            failed = [name for name in needs if name in self.outcomes and self.outcomes[name].state in ("failed", "skipped")]
+            failed = [
+                name
+                for name in needs
+                if name in self.outcomes and self.outcomes[name].state in ("failed", "skipped")
+            ]
             if failed:
                 self.waiting.remove(step)
                 self.end(step, Outcome("skipped", problem=f"it needs {', '.join(sorted(failed))}"))
@@ -156,10 +208,18 @@ class Running:
         at_work = self.client.processing() if self.ready else {}
         free = min(len(at_work) - len(self.running), sum(not keys for keys in at_work.values()))
         environment = {name: os.environ[name] for name in SHARED if name in os.environ}
-        for step in self.ready[:max(0, free)]:
+        for step in self.ready[: max(0, free)]:
             self.ready.remove(step)
             self.shown.queued(step)
-            future = self.client.submit(run_on_worker, step, self.threads, self.topic, environment, key=f"{step.name} {self.topic}", pure=False)
+            future = self.client.submit(
+                run_on_worker,
+                step,
+                self.threads,
+                self.topic,
+                environment,
+                key=f"{step.name} {self.topic}",
+                pure=False,
+            )
             self.running[future] = step
 
     def collect(self) -> None:
@@ -180,6 +240,14 @@ def outcome_of(future) -> Outcome:
         return Outcome("failed", problem="the cluster gave it up")
     error = future.exception()
     if isinstance(error, KilledWorker):
-        return Outcome("failed", problem="the process that ran it died again and again, perhaps for lack of memory")
+        return Outcome(
+            "failed",
+            problem="the process that ran it died again and again, perhaps for lack of memory",
+        )
     said = str(error).strip().partition("\n")[0]
-    return Outcome("failed", problem=said if isinstance(error, InputError) else f"{type(error).__name__}: {said}{advice(said)}")
+    return Outcome(
+        "failed",
+        problem=said
+        if isinstance(error, InputError)
+        else f"{type(error).__name__}: {said}{advice(said)}",
+    )

@@ -30,8 +30,18 @@ class Explained(PythonTranslator):
     def codify(cls, parameters: dict, comment: str = "Parameters") -> str:
         lines = {name: cls.assign(name, cls.translate(value)) for name, value in parameters.items()}
         width = min(max(map(len, lines.values()), default=0), 40)
-        return "\n".join(["# What this run was given, and where each value comes from",
-                          *(f"{line:{width}}  # {cls.origins.get(name, 'default')}" for name, line in lines.items())]) + "\n"
+        return (
+            "\n".join(
+                [
+                    "# What this run was given, and where each value comes from",
+                    *(
+                        f"{line:{width}}  # {cls.origins.get(name, 'default')}"
+                        for name, line in lines.items()
+                    ),
+                ]
+            )
+            + "\n"
+        )
 
 
 class Printed:
@@ -65,17 +75,27 @@ def execute(step: dict) -> str:
     cells = len(json.loads((ROOT / step["notebook"]).read_text(encoding="utf-8"))["cells"])
     Explained.origins = step["origins"]
     executed = Path(step["executed"])
-    executed.unlink(missing_ok=True)  # an earlier one would be taken for this one's if it fails at once
+    executed.unlink(
+        missing_ok=True
+    )  # an earlier one would be taken for this one's if it fails at once
     try:
         # a hook of nbclient's, to which papermill hands on what it does not know
         async def on_cell_start(cell, cell_index):
             tell({"cell": cell_index + 1, "cells": cells + 1})
 
         papermill.execute_notebook(
-            str(ROOT / step["notebook"]), str(executed), step["parameters"], kernel_name="python3", cwd=str(ROOT / "notebooks"),
-            progress_bar=False, stdout_file=Printed(), on_cell_start=on_cell_start,
+            str(ROOT / step["notebook"]),
+            str(executed),
+            step["parameters"],
+            kernel_name="python3",
+            cwd=str(ROOT / "notebooks"),
+            progress_bar=False,
+            stdout_file=Printed(),
+            on_cell_start=on_cell_start,
         )
-    except Exception as error:  # whatever it is becomes the step's failure, told by lib.running.notebook
+    except (
+        Exception
+    ) as error:  # whatever it is becomes the step's failure, told by lib.running.notebook
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
     return ""
 
@@ -87,7 +107,9 @@ def main() -> None:
     threading.Thread(target=read_steps, args=[steps], daemon=True).start()
     while step := steps.get():
         executed = Path(step["executed"])
-        with FileLock(executed.with_name(f".{executed.stem}.lock")):  # held by the run of a worker that died, until that is over
+        with FileLock(
+            executed.with_name(f".{executed.stem}.lock")
+        ):  # held by the run of a worker that died, until that is over
             tell({"ended": True, "problem": execute(step)})
 
 

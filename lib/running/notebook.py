@@ -16,8 +16,8 @@ from queue import Empty, Queue
 
 import psutil
 
-from lib.running import staleness as freshness
 from lib.files import LIVE_NOTEBOOK, METRICS, PROGRESS, ROOT, check_writable, shown_path
+from lib.running import staleness as freshness
 from lib.running.plan import Outcome, Step
 
 ATTEMPTS = 3  # a run whose worker dies is repeated at most twice
@@ -31,12 +31,24 @@ class NotebookProcess:
     def __init__(self, threads: int, environment: dict[str, str] | None = None):
         self.threads, self.errors, self.events = threads, tempfile.TemporaryFile("w+"), Queue()
         self.folder = tempfile.TemporaryDirectory(prefix="notebooks-")
-        self.progress = Path(self.folder.name) / "progress.json"  # where a training says how far it is
+        self.progress = (
+            Path(self.folder.name) / "progress.json"
+        )  # where a training says how far it is
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "lib.running.execute"], cwd=ROOT, text=True, start_new_session=True,
-            env=quiet_environment() | dict.fromkeys(THREADS, str(threads)) | (environment or {})
-            | {PROGRESS: str(self.progress), "TMPDIR": self.folder.name},  # what a kernel that is killed leaves there goes with it
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
+            [sys.executable, "-W", "ignore", "-m", "lib.running.execute"],
+            cwd=ROOT,
+            text=True,
+            start_new_session=True,
+            env=quiet_environment()
+            | dict.fromkeys(THREADS, str(threads))
+            | (environment or {})
+            | {
+                PROGRESS: str(self.progress),
+                "TMPDIR": self.folder.name,
+            },  # what a kernel that is killed leaves there goes with it
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
         )
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -49,7 +61,9 @@ class NotebookProcess:
     def _last_words(self) -> str:
         self.process.wait()
         self.errors.seek(0)
-        return (self.errors.read().strip().splitlines() or ["its process was ended from outside"])[-1]
+        return (self.errors.read().strip().splitlines() or ["its process was ended from outside"])[
+            -1
+        ]
 
     def __enter__(self):
         return self
@@ -64,7 +78,12 @@ class NotebookProcess:
     def send(self, step: Step) -> None:
         """Has a step executed; what becomes of it is put into `events`."""
         self.progress.unlink(missing_ok=True)
-        order = {"notebook": step.notebook, "executed": str(step.executed), "parameters": step.parameters, "origins": step.origins}
+        order = {
+            "notebook": step.notebook,
+            "executed": str(step.executed),
+            "parameters": step.parameters,
+            "origins": step.origins,
+        }
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()
 
@@ -72,7 +91,9 @@ class NotebookProcess:
         """Bytes that the process and its kernel hold."""
         with suppress(psutil.NoSuchProcess):
             family = psutil.Process(self.process.pid)
-            return sum(process.memory_info().rss for process in [family, *family.children(recursive=True)])
+            return sum(
+                process.memory_info().rss for process in [family, *family.children(recursive=True)]
+            )
         return 0
 
     def end(self) -> None:
@@ -83,8 +104,13 @@ class NotebookProcess:
         self.folder.cleanup()
 
 
-def run_step(step: Step, process: NotebookProcess, report: Callable[[dict], None] = lambda event: None,
-             stopped: Callable[[], bool] = lambda: False, run: str = "") -> Outcome:
+def run_step(
+    step: Step,
+    process: NotebookProcess,
+    report: Callable[[dict], None] = lambda event: None,
+    stopped: Callable[[], bool] = lambda: False,
+    run: str = "",
+) -> Outcome:
     """Has one notebook executed by `process`, and records what it depended on, how it ended and what it wrote.
 
     `report` gets events: {"text": ...} for each line that the notebook prints, else where it is (cell, cells, epoch, epochs,
@@ -123,14 +149,18 @@ def watch(step: Step, process: NotebookProcess, report, stopped) -> str:
             with suppress(ValueError):  # caught half-written: there will be another
                 report(json.loads(process.progress.read_text()) | {"memory": process.memory()})
     process.end()
-    return (f"it was ended after {step.minutes:g} minutes (time_limit): raise the limit if it needs longer\n"
-            f"executed so far: {shown_path(step.executed)}")
+    return (
+        f"it was ended after {step.minutes:g} minutes (time_limit): raise the limit if it needs longer\n"
+        f"executed so far: {shown_path(step.executed)}"
+    )
 
 
 def quiet_environment() -> dict[str, str]:
     """The environment for notebooks that nobody watches: plain progress, and threads that leave the cores to others."""
     kept = {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK}
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | kept  # threads that wait by spinning are 10 times slower beside another busy process
+    return {
+        "OMP_WAIT_POLICY": "PASSIVE"
+    } | kept  # threads that wait by spinning are 10 times slower beside another busy process
 
 
 def describe_failure(step: Step, said_last: str) -> str:
@@ -144,10 +174,19 @@ def describe_failure(step: Step, said_last: str) -> str:
         if errors:
             code = "".join(cell["source"]).splitlines()
             first = next(line for line in code if line.strip() and not line.startswith("#"))
-            traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(errors[0]["traceback"])).rstrip().splitlines()
-            return "\n".join([f"{errors[0]['ename']}: {errors[0]['evalue']}{advice(errors[0]['evalue'])}",
-                              f"in cell [{cell['execution_count']}], which begins: {first}", *traceback[-11:-1],
-                              f"executed notebook: {shown_path(step.executed)}"])
+            traceback = (
+                re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(errors[0]["traceback"]))
+                .rstrip()
+                .splitlines()
+            )
+            return "\n".join(
+                [
+                    f"{errors[0]['ename']}: {errors[0]['evalue']}{advice(errors[0]['evalue'])}",
+                    f"in cell [{cell['execution_count']}], which begins: {first}",
+                    *traceback[-11:-1],
+                    f"executed notebook: {shown_path(step.executed)}",
+                ]
+            )
     return f"{said_last}{advice(said_last)}\nexecuted so far: {shown_path(step.executed)}"
 
 

@@ -14,7 +14,13 @@ from lib.running import staleness as freshness
 from lib.running.plan import Outcome, Step
 
 BETWEEN_LINES = 10.0  # seconds, at least, between two lines of a log that say how far one run is
-COLORS = {"running": "cyan", "done": "green", "fresh": "green", "failed": "bold red", "skipped": "yellow"}
+COLORS = {
+    "running": "cyan",
+    "done": "green",
+    "fresh": "green",
+    "failed": "bold red",
+    "skipped": "yellow",
+}
 ENDED = ("done", "fresh", "failed", "skipped")
 URGENCY = ("running", "failed", "queued", "waiting", "skipped", "done", "fresh")
 
@@ -55,7 +61,10 @@ class PlainDisplay:
 
     def __init__(self, steps: list[Step], console: Console):
         self.console = console
-        self.rows = {step.name: Row(step, usual=(freshness.read_record(step) or {}).get("seconds")) for step in steps}
+        self.rows = {
+            step.name: Row(step, usual=(freshness.read_record(step) or {}).get("seconds"))
+            for step in steps
+        }
         self.said = dict.fromkeys(self.rows, 0.0)
 
     def say(self, line: str) -> None:
@@ -75,13 +84,19 @@ class PlainDisplay:
             self.tell(row, f"{row.step.name}: started")
         row.latest |= event
         if "text" in event:
-            self.tell(row, f"{row.step.name}: {event['text']}", often=event["text"].startswith("epoch"))
+            self.tell(
+                row, f"{row.step.name}: {event['text']}", often=event["text"].startswith("epoch")
+            )
 
     def ended(self, step: Step, outcome: Outcome) -> None:
         """The step is over, or is not to be run."""
         row = self.rows[step.name]
         row.state, row.seconds = outcome.state, outcome.seconds
-        self.tell(row, f"{step.name}: {outcome.state}" + (f" after {outcome.seconds:.0f} s" if outcome.seconds else ""))
+        self.tell(
+            row,
+            f"{step.name}: {outcome.state}"
+            + (f" after {outcome.seconds:.0f} s" if outcome.seconds else ""),
+        )
 
     def tell(self, row: Row, line: str, often: bool = False) -> None:
         """One line; those that come `often` only where the last one is some time ago."""
@@ -109,9 +124,23 @@ class LiveDisplay(PlainDisplay):
 
     def table(self) -> Table:
         """The rows that fit on the screen, what is going on first where not all do; the total below."""
-        table = Table("notebook", "state", "loss", "valid", "time", "memory", box=None, padding=(0, 2, 0, 0), header_style="dim")
+        table = Table(
+            "notebook",
+            "state",
+            "loss",
+            "valid",
+            "time",
+            "memory",
+            box=None,
+            padding=(0, 2, 0, 0),
+            header_style="dim",
+        )
         rows, room = list(self.rows.values()), max(4, self.console.height - 5)
-        chosen = rows if len(rows) <= room else sorted(rows, key=lambda row: URGENCY.index(row.state))[:room]
+        chosen = (
+            rows
+            if len(rows) <= room
+            else sorted(rows, key=lambda row: URGENCY.index(row.state))[:room]
+        )
         for row in chosen:
             table.add_row(*cells(row))
         if len(rows) > len(chosen):
@@ -124,16 +153,23 @@ def cells(row: Row) -> list:
     """Name, state or progress, training loss, validation accuracy, time and memory of one step."""
     told, state = row.latest, row.state
     if state == "running" and "epochs" in told:
-        state = f"epoch {told['epoch']}/{told['epochs']} {told['batch'] / max(1, told['batches']):4.0%}"
+        state = (
+            f"epoch {told['epoch']}/{told['epochs']} {told['batch'] / max(1, told['batches']):4.0%}"
+        )
     elif state == "running" and "cells" in told:
         state = f"cell {told['cell']}/{told['cells']}"
     expected = row.expected() if row.state != "fresh" else None
     times = [clock(row.elapsed())] if row.elapsed() else []
     if expected and row.state not in ENDED:
         times.append(clock(expected))
-    return [short_name(row.step), Text(state, style=COLORS.get(row.state, "dim")),
-            f"{told['loss']:.3f}" if "loss" in told else "", f"{told['accuracy']:.1%}" if "accuracy" in told else "",
-            " of ".join(times), size(told.get("memory", 0)) if row.state == "running" else ""]
+    return [
+        short_name(row.step),
+        Text(state, style=COLORS.get(row.state, "dim")),
+        f"{told['loss']:.3f}" if "loss" in told else "",
+        f"{told['accuracy']:.1%}" if "accuracy" in told else "",
+        " of ".join(times),
+        size(told.get("memory", 0)) if row.state == "running" else "",
+    ]
 
 
 def short_name(step: Step) -> str:
@@ -144,7 +180,10 @@ def short_name(step: Step) -> str:
 
 def total(rows: list[Row], elapsed: float) -> list[str]:
     """How many steps are over, the time so far with the one to expect, and the memory that all take together."""
-    over, running = [row for row in rows if row.state in ENDED], [row for row in rows if row.state == "running"]
+    over, running = (
+        [row for row in rows if row.state in ENDED],
+        [row for row in rows if row.state == "running"],
+    )
     left = [(row.expected(), row.elapsed()) for row in rows if row.state not in ENDED]
     times = clock(elapsed)
     if left and all(expected is not None for expected, _ in left):
@@ -157,7 +196,11 @@ def total(rows: list[Row], elapsed: float) -> list[str]:
 def clock(seconds: float) -> str:
     """Minutes and seconds, with hours where there are any: 1:05, 2:00:00."""
     minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes}:{seconds:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    return (
+        f"{minutes}:{seconds:02d}"
+        if minutes < 60
+        else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+    )
 
 
 def size(n_bytes: int) -> str:

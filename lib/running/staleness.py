@@ -17,9 +17,18 @@ from pathlib import Path
 
 from lib.files import CHECKPOINT, ROOT, outputs_folder, read_json, write_json
 
-ELSEWHERE = ("archive", "folder", "outputs")  # parameters that are paths: the data's checksum stands for what is there
-RUNS_NOTEBOOKS = {f"lib/running/{name}.py" for name in ("__init__", "plan", "staleness", "cluster", "notebook", "execute", "progress")}
-DRAWS = {"lib/plots.py"}  # for the pictures in a training's notebook alone nobody wants to train again
+ELSEWHERE = (
+    "archive",
+    "folder",
+    "outputs",
+)  # parameters that are paths: the data's checksum stands for what is there
+RUNS_NOTEBOOKS = {
+    f"lib/running/{name}.py"
+    for name in ("__init__", "plan", "staleness", "cluster", "notebook", "execute", "progress")
+}
+DRAWS = {
+    "lib/plots.py"
+}  # for the pictures in a training's notebook alone nobody wants to train again
 RECORD = 1  # version of the record's layout
 
 
@@ -28,9 +37,14 @@ def dependencies(step) -> dict[str, dict]:
     notebook = ROOT / step.notebook
     return {
         "notebook code": {notebook.name: _notebook_digest(notebook, _state(notebook))},
-        "parameter": {name: value for name, value in step.parameters.items() if name not in ELSEWHERE},
-        "lib": {name: _code_digest(ROOT / name, _state(ROOT / name)) for name in modules(notebook)
-                if not (step.run_folder and name in DRAWS)},
+        "parameter": {
+            name: value for name, value in step.parameters.items() if name not in ELSEWHERE
+        },
+        "lib": {
+            name: _code_digest(ROOT / name, _state(ROOT / name))
+            for name in modules(notebook)
+            if not (step.run_folder and name in DRAWS)
+        },
         "data": {"checksum": step.checksum},
         "library": dict(_versions()),
         "input": {name: input_digest(outputs_folder(step.outputs), name) for name in step.reads},
@@ -90,14 +104,31 @@ def begin(step, run: str, now: dict) -> int:
     A checkpoint is left to be continued only where nothing has changed since it was begun.
     """
     earlier = read_record(step) or {}
-    attempt = earlier.get("attempt", 0) + 1 if earlier.get("state") == "running" and earlier.get("run") == run else 1
-    unchanged = earlier.get("state") in ("running", "failed") and earlier["depends"] == json.loads(json.dumps(now))
+    attempt = (
+        earlier.get("attempt", 0) + 1
+        if earlier.get("state") == "running" and earlier.get("run") == run
+        else 1
+    )
+    unchanged = earlier.get("state") in ("running", "failed") and earlier["depends"] == json.loads(
+        json.dumps(now)
+    )
     if step.run_folder and not unchanged:
         (step.run_folder / CHECKPOINT).unlink(missing_ok=True)
-    write_json(record_path(step), {
-        "record": RECORD, "state": "running", "run": run, "attempt": attempt, "began": time.time(),
-        "seconds": earlier.get("seconds"), "parameters": step.parameters, "origins": step.origins, "depends": now, "writes": {},
-    })
+    write_json(
+        record_path(step),
+        {
+            "record": RECORD,
+            "state": "running",
+            "run": run,
+            "attempt": attempt,
+            "began": time.time(),
+            "seconds": earlier.get("seconds"),
+            "parameters": step.parameters,
+            "origins": step.origins,
+            "depends": now,
+            "writes": {},
+        },
+    )
     return attempt
 
 
@@ -105,8 +136,17 @@ def finish(step, state: str, seconds: float, problem: str = "") -> None:
     """Notes how the run that was begun has ended, and what it has written."""
     record, folder = read_json(record_path(step)), outputs_folder(step.outputs)
     written = {name: described(folder / name) for name in step.writes if (folder / name).exists()}
-    write_json(record_path(step), record | {"state": state, "seconds": round(seconds, 1), "problem": problem,
-                                            "ended": time.time(), "writes": written if state == "done" else {}})
+    write_json(
+        record_path(step),
+        record
+        | {
+            "state": state,
+            "seconds": round(seconds, 1),
+            "problem": problem,
+            "ended": time.time(),
+            "writes": written if state == "done" else {},
+        },
+    )
 
 
 def described(file: Path) -> dict:
@@ -135,16 +175,22 @@ def input_digest(folder: Path, name: str) -> str:
     if not (folder / file).exists():
         return ""
     if not key:
-        return file_digest(folder / file, _written(folder / "notebooks", _state(folder / "notebooks")).get(file))
+        return file_digest(
+            folder / file, _written(folder / "notebooks", _state(folder / "notebooks")).get(file)
+        )
     entry = read_json(folder / file).get(key)
-    return "" if entry is None else hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    return (
+        "" if entry is None else hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest()
+    )
 
 
 @cache
 def _written(notebooks: Path, _state) -> dict[str, dict]:
     """What the records of a profile say of the files that its steps wrote."""
     records = map(_read, notebooks.glob("*.json"))
-    return {name: written for record in records if record for name, written in record["writes"].items()}
+    return {
+        name: written for record in records if record for name, written in record["writes"].items()
+    }
 
 
 def modules(source: Path) -> list[str]:
@@ -172,7 +218,12 @@ def _imports(path: Path, _state) -> set[str]:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = (f"{name.replace('.', '/')}{end}" for name in names if name.split(".")[0] == "lib" for end in (".py", "/__init__.py"))
+    files = (
+        f"{name.replace('.', '/')}{end}"
+        for name in names
+        if name.split(".")[0] == "lib"
+        for end in (".py", "/__init__.py")
+    )
     return {file for file in files if (ROOT / file).is_file()}
 
 
@@ -198,7 +249,11 @@ def _notebook_digest(path: Path, _state) -> str:
 def code_cells(notebook: Path) -> list[str]:
     """The code of a notebook, cell by cell, less its parameters, which are compared by their values."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])]
+    code = [
+        cell
+        for cell in cells
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+    ]
     return ["".join(cell["source"]) for cell in code]
 
 
@@ -215,11 +270,17 @@ def digest_of_code(sources: list[str]) -> str:
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and ast.get_docstring(node):
+        if isinstance(
+            node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+        ) and ast.get_docstring(node):
             node.body = node.body[1:]
     return tree
 
 
 @cache
 def _versions() -> tuple[tuple[str, str], ...]:
-    return ("torch", version("torch")), ("fastai", version("fastai")), ("python", platform.python_version())
+    return (
+        ("torch", version("torch")),
+        ("fastai", version("fastai")),
+        ("python", platform.python_version()),
+    )

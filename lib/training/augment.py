@@ -24,19 +24,39 @@ class RandomDistortion(Transform):
 
     def encodes(self, images: TensorImageBW):
         x = images.as_subclass(torch.Tensor)
-        grid = F.affine_grid(self.matrices(len(x), x.device), (len(x), 1, *x.shape[1:]), align_corners=False)  # (B, 28, 28, 2)
+        grid = F.affine_grid(
+            self.matrices(len(x), x.device), (len(x), 1, *x.shape[1:]), align_corners=False
+        )  # (B, 28, 28, 2)
         if self.warp:
-            points = torch.randn(len(x), 2, 5, 5, device=x.device) * self.warp / 14  # half an image is 1
-            grid = grid + F.interpolate(points, x.shape[1:], mode="bilinear", align_corners=True).permute(0, 2, 3, 1)
+            points = (
+                torch.randn(len(x), 2, 5, 5, device=x.device) * self.warp / 14
+            )  # half an image is 1
+            grid = grid + F.interpolate(
+                points, x.shape[1:], mode="bilinear", align_corners=True
+            ).permute(0, 2, 3, 1)
         moved = F.grid_sample(x.unsqueeze(1).float(), grid, align_corners=False)
         return TensorImageBW(moved.squeeze(1).round_().to(torch.uint8))
 
     def matrices(self, n: int, device: torch.device) -> torch.Tensor:
         """n random affine maps (n, 2, 3) in the units of torch's affine_grid: the image spans -1 to 1."""
-        turn, slant, scale_x, scale_y, shift_x, shift_y = torch.randn(6, n, device=device) * self.affine
+        turn, slant, scale_x, scale_y, shift_x, shift_y = (
+            torch.randn(6, n, device=device) * self.affine
+        )
         turn, slant = turn * math.radians(5), slant * 0.08
-        cos, sin, wide, high = turn.cos(), turn.sin(), (scale_x * 0.06).exp(), (scale_y * 0.06).exp()
-        rows = [wide * cos, high * (slant * cos - sin), shift_x / 14, wide * sin, high * (slant * sin + cos), shift_y / 14]
+        cos, sin, wide, high = (
+            turn.cos(),
+            turn.sin(),
+            (scale_x * 0.06).exp(),
+            (scale_y * 0.06).exp(),
+        )
+        rows = [
+            wide * cos,
+            high * (slant * cos - sin),
+            shift_x / 14,
+            wide * sin,
+            high * (slant * sin + cos),
+            shift_y / 14,
+        ]
         return torch.stack(rows, dim=1).view(n, 2, 3)
 
 

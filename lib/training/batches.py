@@ -1,16 +1,16 @@
 """fastai batches cut from uint8 arrays by index: no Python object per image, no worker process, no float copy."""
 
+import fastai.vision.data  # noqa: F401  teaches show_batch to lay images out in a grid
 import numpy as np
 import psutil
 import torch
-import fastai.vision.data  # noqa: F401  teaches show_batch to lay images out in a grid
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import CategoryMap
 from fastai.torch_core import TensorCategory, TensorImageBW, to_device
 
-from lib.training.augment import RandomDistortion, RandomErasing
 from lib.data import CharacterData
 from lib.params import TrainingParameters
+from lib.training.augment import RandomDistortion, RandomErasing
 
 
 class Characters:
@@ -20,12 +20,23 @@ class Characters:
     copied there once, and batches are cut there; without, batches are cut from the arrays, which may be memory-mapped.
     """
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, class_names: list[str], split_idx: int, device=None):
+    def __init__(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        class_names: list[str],
+        split_idx: int,
+        device=None,
+    ):
         self.images, self.labels, self.split_idx, self.device = images, labels, split_idx, device
-        self.vocab = CategoryMap(class_names, sort=False)  # fastai's interpretation takes a list for several vocabularies
+        self.vocab = CategoryMap(
+            class_names, sort=False
+        )  # fastai's interpretation takes a list for several vocabularies
         self.larger_than_memory = images.nbytes > psutil.virtual_memory().total / 2
         if device is not None:
-            self.images, self.labels = (torch.tensor(array, device=device) for array in (images, labels))
+            self.images, self.labels = (
+                torch.tensor(array, device=device) for array in (images, labels)
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -36,7 +47,9 @@ class Characters:
             index = torch.as_tensor(index, device=self.device)
             return TensorImageBW(self.images[index]), TensorCategory(self.labels[index])
         images, labels = np.take(self.images, index, axis=0), np.take(self.labels, index)
-        return TensorImageBW(torch.as_tensor(images)), TensorCategory(torch.as_tensor(labels, dtype=torch.int64))
+        return TensorImageBW(torch.as_tensor(images)), TensorCategory(
+            torch.as_tensor(labels, dtype=torch.int64)
+        )
 
     @property
     def items(self):
@@ -60,7 +73,13 @@ class Rows:
 
     def __getitem__(self, rows) -> Characters:
         images, labels = self.part[np.asarray(rows)]
-        return Characters(images.numpy(force=True), labels.numpy(force=True), list(self.part.vocab), self.part.split_idx, self.part.device)
+        return Characters(
+            images.numpy(force=True),
+            labels.numpy(force=True),
+            list(self.part.vocab),
+            self.part.split_idx,
+            self.part.device,
+        )
 
 
 class TitledName(str):
@@ -85,7 +104,11 @@ class ArrayLoader(TfmdDL):
         if not self.shuffle:
             return np.arange(self.n)
         rng = np.random.default_rng(self.rng.getrandbits(32))
-        return nearby_order(self.n, rng) if self.dataset.larger_than_memory else rng.permutation(self.n)
+        return (
+            nearby_order(self.n, rng)
+            if self.dataset.larger_than_memory
+            else rng.permutation(self.n)
+        )
 
     def __iter__(self):
         self.randomize()
@@ -99,32 +122,51 @@ class ArrayLoader(TfmdDL):
         order = order if isinstance(order, np.ndarray) else np.fromiter(order, np.int64)
         end = len(order) // self.bs * self.bs if self.drop_last else len(order)
         for start in range(0, end, self.bs):
-            yield self.dataset[order[start:start + self.bs]]
+            yield self.dataset[order[start : start + self.bs]]
 
 
-def nearby_order(n: int, rng: np.random.Generator, block: int = 1024, blocks: int = 256) -> np.ndarray:
+def nearby_order(
+    n: int, rng: np.random.Generator, block: int = 1024, blocks: int = 256
+) -> np.ndarray:
     """A random order of n rows for files larger than memory: rows within reach of each other come from few stretches.
 
     Blocks of consecutive rows are shuffled, then the rows of every 256 blocks (200 MB of images) among themselves, so
     that the disk is read in stretches and each stretch once.
     """
     starts = rng.permutation(-(-n // block)) * block
-    groups = (np.concatenate([np.arange(start, min(start + block, n)) for start in starts[i:i + blocks]])
-              for i in range(0, len(starts), blocks))
+    groups = (
+        np.concatenate(
+            [np.arange(start, min(start + block, n)) for start in starts[i : i + blocks]]
+        )
+        for i in range(0, len(starts), blocks)
+    )
     return np.concatenate([rng.permutation(group) for group in groups])
 
 
-def make_loaders(data: CharacterData, parameters: TrainingParameters, device: torch.device | None = None) -> DataLoaders:
+def make_loaders(
+    data: CharacterData, parameters: TrainingParameters, device: torch.device | None = None
+) -> DataLoaders:
     """Training and validation batches as fastai DataLoaders of (uint8 (B, 28, 28), int64 (B,)), training ones augmented.
 
     The last, smaller training batch of each epoch is left out (batch norm cannot learn from one image).
     """
     home = device if has_room(device, data.train_images.nbytes + data.valid_images.nbytes) else None
-    train = Characters(data.train_images, data.train_labels, data.class_names, split_idx=0, device=home)
-    valid = Characters(data.valid_images, data.valid_labels, data.class_names, split_idx=1, device=home)
+    train = Characters(
+        data.train_images, data.train_labels, data.class_names, split_idx=0, device=home
+    )
+    valid = Characters(
+        data.valid_images, data.valid_labels, data.class_names, split_idx=1, device=home
+    )
     batch_size = min(parameters.batch_size, len(train))
     return DataLoaders(
-        ArrayLoader(train, bs=batch_size, shuffle=True, drop_last=True, after_batch=augmentation(parameters), device=device),
+        ArrayLoader(
+            train,
+            bs=batch_size,
+            shuffle=True,
+            drop_last=True,
+            after_batch=augmentation(parameters),
+            device=device,
+        ),
         ArrayLoader(valid, bs=1024, device=device),
         device=device,
     )
@@ -132,10 +174,18 @@ def make_loaders(data: CharacterData, parameters: TrainingParameters, device: to
 
 def has_room(device: torch.device | None, n_bytes: int) -> bool:
     """True for a graphics card that so many bytes leave half of its free memory for the training."""
-    return device is not None and device.type == "cuda" and n_bytes < torch.cuda.mem_get_info(device)[0] / 2
+    return (
+        device is not None
+        and device.type == "cuda"
+        and n_bytes < torch.cuda.mem_get_info(device)[0] / 2
+    )
 
 
 def augmentation(parameters: TrainingParameters) -> list:
     """The random changes asked for, in their order."""
-    distortion = [RandomDistortion(parameters.augment, parameters.warp)] if parameters.augment or parameters.warp else []
+    distortion = (
+        [RandomDistortion(parameters.augment, parameters.warp)]
+        if parameters.augment or parameters.warp
+        else []
+    )
     return distortion + ([RandomErasing(parameters.erase)] if parameters.erase else [])

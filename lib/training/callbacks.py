@@ -25,8 +25,11 @@ class PlainProgress(Callback):
     def after_epoch(self):
         if not self.silent:
             train_loss, valid_loss, valid_accuracy = self.recorder.values[-1]
-            print(f"epoch {self.epoch + 1}/{self.n_epoch}  train loss {train_loss:.4f}  "
-                  f"valid loss {valid_loss:.4f}  valid accuracy {valid_accuracy:.2%}", flush=True)
+            print(
+                f"epoch {self.epoch + 1}/{self.n_epoch}  train loss {train_loss:.4f}  "
+                f"valid loss {valid_loss:.4f}  valid accuracy {valid_accuracy:.2%}",
+                flush=True,
+            )
 
 
 class ReportProgress(Callback):
@@ -38,12 +41,18 @@ class ReportProgress(Callback):
         self.path, self.wrote, self.accuracy = path, 0.0, None
 
     def before_fit(self):
-        self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self, "gather_preds") and not rank_distrib()
+        self.run = (
+            not hasattr(self.learn, "lr_finder")
+            and not hasattr(self, "gather_preds")
+            and not rank_distrib()
+        )
 
     def after_batch(self):
         if self.training and time.monotonic() - self.wrote > 0.5:
             self.wrote = time.monotonic()
-            self.write(batch=self.iter + 1, batches=self.n_iter, loss=float(self.recorder.losses[-1]))
+            self.write(
+                batch=self.iter + 1, batches=self.n_iter, loss=float(self.recorder.losses[-1])
+            )
 
     def after_epoch(self):
         self.accuracy = float(self.recorder.values[-1][-1])
@@ -51,7 +60,9 @@ class ReportProgress(Callback):
 
     def write(self, **told):
         known = {} if self.accuracy is None else {"accuracy": self.accuracy}
-        self.path.write_text(json.dumps({"epoch": self.epoch + 1, "epochs": self.n_epoch, **told, **known}))
+        self.path.write_text(
+            json.dumps({"epoch": self.epoch + 1, "epochs": self.n_epoch, **told, **known})
+        )
 
 
 class AverageWeights(Callback):
@@ -67,7 +78,9 @@ class AverageWeights(Callback):
 
     def before_fit(self):
         self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self, "gather_preds")
-        self.averaged = AveragedModel(get_model(self.model), multi_avg_fn=self.mix, use_buffers=True)
+        self.averaged = AveragedModel(
+            get_model(self.model), multi_avg_fn=self.mix, use_buffers=True
+        )
 
     def mix(self, averages: list, values: list, steps) -> None:
         decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))

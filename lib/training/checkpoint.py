@@ -18,10 +18,10 @@ from fastai.learner import Learner, replacing_yield
 from fastai.torch_core import get_model, rank_distrib, to_device
 
 from lib.data.cache import digest
-from lib.training.callbacks import AverageWeights
 from lib.errors import InputError
 from lib.files import shown_path
 from lib.runs import device_name, versions
+from lib.training.callbacks import AverageWeights
 
 
 class Checkpoint:
@@ -76,14 +76,24 @@ class Checkpoint:
         if rank_distrib():
             return
         content = io.BytesIO()
-        torch.save({"key": self.key, "next_epoch": next_epoch, "seconds": self.seconds(), "random": states,
-                    "training": training_state(learner)}, content)
+        torch.save(
+            {
+                "key": self.key,
+                "next_epoch": next_epoch,
+                "seconds": self.seconds(),
+                "random": states,
+                "training": training_state(learner),
+            },
+            content,
+        )
         try:
             replace_file(self.path, content.getbuffer())
         except OSError as error:
             then = f"continues after epoch {self.epochs}" if self.epochs else "starts anew"
-            raise InputError(f"{shown_path(self.path)} cannot be written ({error.strerror or error}); "
-                             f"free some space and run again: it {then}.") from None
+            raise InputError(
+                f"{shown_path(self.path)} cannot be written ({error.strerror or error}); "
+                f"free some space and run again: it {then}."
+            ) from None
         self.epochs = len(learner.recorder.values)
 
 
@@ -122,9 +132,17 @@ def show_earlier_epochs(learner: Learner) -> None:
 
 def training_key(learner: Learner, conditions: dict) -> str:
     """A digest of all that decides how a training goes, the code aside: conditions, versions, device, and where it begins."""
-    weights = {name: digest(value.numpy(force=True)) for name, value in get_model(learner.model).state_dict().items()}
+    weights = {
+        name: digest(value.numpy(force=True))
+        for name, value in get_model(learner.model).state_dict().items()
+    }
     machine = [versions(), device_name(learner.dls.device), torch.get_num_threads()]
-    return digest(json.dumps([conditions, machine, weights, from_all(random_states(learner))], default=torch.Tensor.tolist))
+    return digest(
+        json.dumps(
+            [conditions, machine, weights, from_all(random_states(learner))],
+            default=torch.Tensor.tolist,
+        )
+    )
 
 
 def training_state(learner: Learner) -> dict:
@@ -132,17 +150,35 @@ def training_state(learner: Learner) -> dict:
     recorder, scaler, every = learner.recorder, getattr(learner, "scaler", None), learner._grab_cbs
     return {
         "weights": get_model(learner.model).state_dict(),
-        "optimiser": {"state": learner.opt.state_dict()["state"],
-                      "hypers": [{name: float(value) for name, value in hypers.items()} for hypers in learner.opt.hypers]},
+        "optimiser": {
+            "state": learner.opt.state_dict()["state"],
+            "hypers": [
+                {name: float(value) for name, value in hypers.items()}
+                for hypers in learner.opt.hypers
+            ],
+        },
         "scaler": scaler.state_dict() if scaler else {},
         "averages": [callback.averaged.state_dict() for callback in every(AverageWeights)],
-        "schedules": [{name: numbers(values) for name, values in callback.hps.items()} for callback in every(ParamScheduler)],
-        "trackers": [{"best": float(callback.best), "wait": getattr(callback, "wait", 0)} for callback in every(TrackerCallback)],
-        "best_weights": [torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
-                         for file in best_files(learner)],
-        "values": [list(map(float, row)) for row in recorder.values], "iters": list(recorder.iters),
-        "losses": numbers(recorder.losses), "lrs": numbers(recorder.lrs),
-        "smooth_loss": {"count": recorder.smooth_loss.count, "val": recorder.smooth_loss.val.as_subclass(torch.Tensor)},
+        "schedules": [
+            {name: numbers(values) for name, values in callback.hps.items()}
+            for callback in every(ParamScheduler)
+        ],
+        "trackers": [
+            {"best": float(callback.best), "wait": getattr(callback, "wait", 0)}
+            for callback in every(TrackerCallback)
+        ],
+        "best_weights": [
+            torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
+            for file in best_files(learner)
+        ],
+        "values": [list(map(float, row)) for row in recorder.values],
+        "iters": list(recorder.iters),
+        "losses": numbers(recorder.losses),
+        "lrs": numbers(recorder.lrs),
+        "smooth_loss": {
+            "count": recorder.smooth_loss.count,
+            "val": recorder.smooth_loss.val.as_subclass(torch.Tensor),
+        },
         "train_iter": learner.train_iter,
     }
 
@@ -181,15 +217,21 @@ def numbers(values: list) -> torch.Tensor:
 
 def best_files(learner: Learner) -> list[Path]:
     """Where fastai keeps the best weights until the end of the fit."""
-    return [learner.path / learner.model_dir / f"{callback.fname}.pth" for callback in learner._grab_cbs(SaveModelCallback)]
+    return [
+        learner.path / learner.model_dir / f"{callback.fname}.pth"
+        for callback in learner._grab_cbs(SaveModelCallback)
+    ]
 
 
 def random_states(learner: Learner) -> dict:
     """Every random state of this process that training may draw from, as plain values and tensors."""
     name, keys, *rest = np.random.get_state()
     return {
-        "python": random.getstate(), "numpy": (name, keys.tolist(), *rest), "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(), "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all(),
+        "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
         "loaders": [loader.rng.getstate() for loader in plain_loaders(learner)],
     }
 

@@ -20,18 +20,32 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.torch_core import default_device, no_random, set_seed
 
-from lib.training.callbacks import AverageWeights, PlainProgress, ReportProgress, someone_is_watching
-from lib.training.checkpoint import Checkpoint, ResumableLearner
 from lib.data import CharacterData
 from lib.errors import InputError
 from lib.files import PROGRESS, RATES, read_json
-from lib.training.batches import make_loaders
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import TrainingParameters
+from lib.training.batches import make_loaders
+from lib.training.callbacks import (
+    AverageWeights,
+    PlainProgress,
+    ReportProgress,
+    someone_is_watching,
+)
+from lib.training.checkpoint import Checkpoint, ResumableLearner
 from lib.training.trackers import check_tracker, tracking
 
 # what a learning-rate test must share with the training that uses its rate
-SAME_TEST = ("batch_size", "weight_decay", "label_smoothing", "augment", "warp", "erase", "precision", "finder_steps")
+SAME_TEST = (
+    "batch_size",
+    "weight_decay",
+    "label_smoothing",
+    "augment",
+    "warp",
+    "erase",
+    "precision",
+    "finder_steps",
+)
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
@@ -40,12 +54,20 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     Where it has none, auto takes float16 on CUDA and float32 elsewhere. Raises InputError for float16 elsewhere: its gradients vanish unless they are scaled, which is done on CUDA alone.
     """
     if precision == "float16" and device.type != "cuda":
-        raise InputError("precision float16 needs a CUDA graphics card; choose auto, float32 or bfloat16.")
+        raise InputError(
+            "precision float16 needs a CUDA graphics card; choose auto, float32 or bfloat16."
+        )
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    has_bfloat16 = device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float16
+        )
+    has_bfloat16 = device.type == "cpu" and (
+        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    )
     return torch.bfloat16 if has_bfloat16 else torch.float32
 
 
@@ -81,12 +103,17 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Resumab
     )
     scratch = tempfile.TemporaryDirectory(prefix="learner-")
     learner = ResumableLearner(
-        make_loaders(data, parameters, device), model.to(device),
-        loss_func=CrossEntropyLossFlat(label_smoothing=parameters.label_smoothing), metrics=accuracy,
-        wd=parameters.weight_decay, path=scratch.name,
+        make_loaders(data, parameters, device),
+        model.to(device),
+        loss_func=CrossEntropyLossFlat(label_smoothing=parameters.label_smoothing),
+        metrics=accuracy,
+        wd=parameters.weight_decay,
+        path=scratch.name,
     )
     learner.data_parameters, learner.data_checksum = data.parameters, data.checksum
-    learner.scratch = scratch  # where the finder and early stopping keep weights; gone with the learner
+    learner.scratch = (
+        scratch  # where the finder and early stopping keep weights; gone with the learner
+    )
     if model.precision == torch.float16:
         learner.add_cb(MixedPrecision())  # scales the gradients
     if parameters.average:
@@ -113,11 +140,18 @@ def find_learning_rate(data: CharacterData, parameters: TrainingParameters) -> d
     """
     with no_random(parameters.seed):
         learner = make_learner(data, parameters)
-        found = learner.lr_find(num_it=parameters.finder_steps, show_plot=False, suggest_funcs=(valley, steep, minimum))
+        found = learner.lr_find(
+            num_it=parameters.finder_steps, show_plot=False, suggest_funcs=(valley, steep, minimum)
+        )
     losses = np.array([float(loss) for loss in learner.recorder.losses])
     n_finite = int(np.isfinite(losses).cumprod().sum())
-    return {"suggested": found.minimum / 3, **found._asdict(), "rates": learner.recorder.lrs[:n_finite],
-            "losses": losses[:n_finite].tolist(), "conditions": rate_conditions(data, parameters)}
+    return {
+        "suggested": found.minimum / 3,
+        **found._asdict(),
+        "rates": learner.recorder.lrs[:n_finite],
+        "losses": losses[:n_finite].tolist(),
+        "conditions": rate_conditions(data, parameters),
+    }
 
 
 def rate_conditions(data: CharacterData, parameters: TrainingParameters) -> dict:
@@ -134,7 +168,9 @@ def triangular2(position: float, low: float, high: float, n_cycles: int = 2) -> 
     return low + (high - low) * (1 - abs(2 * phase - 1)) / 2**cycle
 
 
-def choose_learning_rate(data: CharacterData, parameters: TrainingParameters, outputs: Path) -> float:
+def choose_learning_rate(
+    data: CharacterData, parameters: TrainingParameters, outputs: Path
+) -> float:
     """The highest rate of the schedule: the one given, else the one that 02 wrote under these conditions, else one found now."""
     if parameters.learning_rate:
         return parameters.learning_rate
@@ -145,7 +181,12 @@ def choose_learning_rate(data: CharacterData, parameters: TrainingParameters, ou
     return find_learning_rate(data, parameters)["suggested"]
 
 
-def fit(learner: ResumableLearner, parameters: TrainingParameters, learning_rate: float, checkpoint: Path | None = None) -> float:
+def fit(
+    learner: ResumableLearner,
+    parameters: TrainingParameters,
+    learning_rate: float,
+    checkpoint: Path | None = None,
+) -> float:
     """Trains with the schedule asked for, `learning_rate` being its highest rate, and returns the seconds it took.
 
     With a checkpoint, that file is replaced after each epoch, and the same call with a fresh learner goes on from it
@@ -156,30 +197,53 @@ def fit(learner: ResumableLearner, parameters: TrainingParameters, learning_rate
     check_tracker(parameters.tracker)
     processes = parameters.processes or torch.cuda.device_count()
     if processes > 1:
-        from lib.training.together import fit_together  # here, since few need it and it takes a second to import
+        from lib.training.together import (
+            fit_together,
+        )  # here, since few need it and it takes a second to import
 
-        return fit_together(learner, processes, learner.data_parameters, parameters, learning_rate, checkpoint)
+        return fit_together(
+            learner, processes, learner.data_parameters, parameters, learning_rate, checkpoint
+        )
     kept = Checkpoint(checkpoint, training_conditions(learner, parameters, learning_rate))
     folder = checkpoint and checkpoint.parent.parent / "tracking" / checkpoint.parent.name
     log = tracking(parameters.model_copy(update={"learning_rate": learning_rate}), folder)
     with learner.kept_in(kept):
         run_schedule(learner, parameters, learning_rate, log)
     if not np.isfinite(learner.recorder.values[-1][1]):
-        raise InputError(f"The loss is no longer a number: learning_rate {learning_rate:g} is too high for "
-                         f"{parameters.network}; choose a lower one.")
+        raise InputError(
+            f"The loss is no longer a number: learning_rate {learning_rate:g} is too high for "
+            f"{parameters.network}; choose a lower one."
+        )
     return kept.seconds()
 
 
-def training_conditions(learner: ResumableLearner, parameters: TrainingParameters, learning_rate: float) -> dict:
+def training_conditions(
+    learner: ResumableLearner, parameters: TrainingParameters, learning_rate: float
+) -> dict:
     """What must be the same for a checkpoint to be used."""
-    return {"data": learner.data_parameters and learner.data_parameters.model_dump(), "checksum": learner.data_checksum,
-            "training": parameters.model_dump(exclude={"tracker"}), "learning_rate": float(learning_rate)}
+    return {
+        "data": learner.data_parameters and learner.data_parameters.model_dump(),
+        "checksum": learner.data_checksum,
+        "training": parameters.model_dump(exclude={"tracker"}),
+        "learning_rate": float(learning_rate),
+    }
 
 
-def run_schedule(learner: ResumableLearner, parameters: TrainingParameters, learning_rate: float, callbacks: Sequence[Callback] = ()) -> None:
+def run_schedule(
+    learner: ResumableLearner,
+    parameters: TrainingParameters,
+    learning_rate: float,
+    callbacks: Sequence[Callback] = (),
+) -> None:
     """fastai's fit with the schedule, further callbacks for this fit alone and, where it is asked for, early stopping."""
-    if parameters.patience:  # the original's: a change below 0.01 is no improvement, and the best weights come back
-        callbacks = [*callbacks, EarlyStoppingCallback(min_delta=0.01, patience=parameters.patience), SaveModelCallback()]
+    if (
+        parameters.patience
+    ):  # the original's: a change below 0.01 is no improvement, and the best weights come back
+        callbacks = [
+            *callbacks,
+            EarlyStoppingCallback(min_delta=0.01, patience=parameters.patience),
+            SaveModelCallback(),
+        ]
     if parameters.schedule == "one_cycle":
         learner.fit_one_cycle(parameters.epochs, learning_rate, cbs=list(callbacks))
     else:
@@ -187,4 +251,6 @@ def run_schedule(learner: ResumableLearner, parameters: TrainingParameters, lear
             "triangular2": partial(triangular2, low=learning_rate / 100, high=learning_rate),
             "constant": SchedNo(learning_rate, learning_rate),
         }[parameters.schedule]
-        learner.fit(parameters.epochs, lr=learning_rate, cbs=[ParamScheduler({"lr": rate}), *callbacks])
+        learner.fit(
+            parameters.epochs, lr=learning_rate, cbs=[ParamScheduler({"lr": rate}), *callbacks]
+        )

@@ -1,12 +1,12 @@
 """Logging a training elsewhere as well, with one of four libraries, each of which is installed and imported only if asked for.
 
-    outputs/<profile>/tracking/
-        <network>-<schedule>-seed<seed>/
-            events.out.tfevents.*   tensorboard: losses, accuracy and rates; tensorboard --logdir outputs/<profile>/tracking
-            wandb/                  wandb: the same; offline, for `wandb sync`, where no API key is known
-            *.zip                   comet: the same; offline, for `comet upload`, where no API key is known
-            training.txt            the name under which wandb, comet and mlflow find a training that goes on
-        mlflow.db                   mlflow: the same for all runs, per epoch; mlflow ui --backend-store-uri sqlite:///...
+outputs/<profile>/tracking/
+    <network>-<schedule>-seed<seed>/
+        events.out.tfevents.*   tensorboard: losses, accuracy and rates; tensorboard --logdir outputs/<profile>/tracking
+        wandb/                  wandb: the same; offline, for `wandb sync`, where no API key is known
+        *.zip                   comet: the same; offline, for `comet upload`, where no API key is known
+        training.txt            the name under which wandb, comet and mlflow find a training that goes on
+    mlflow.db                   mlflow: the same for all runs, per epoch; mlflow ui --backend-store-uri sqlite:///...
 """
 
 import os
@@ -25,16 +25,25 @@ from lib.errors import InputError
 from lib.params import TrainingParameters
 
 PROJECT = "handwriting-experiment"
-LIBRARIES = {"tensorboard": "tensorboard", "wandb": "wandb", "comet": "comet_ml", "mlflow": "mlflow"}  # tracker: module
+LIBRARIES = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "comet": "comet_ml",
+    "mlflow": "mlflow",
+}  # tracker: module
 
 
 def check_tracker(name: str) -> None:
     """InputError, with what to install, unless the library of this tracker is there; it is looked for, not imported."""
     module = LIBRARIES.get(name)
     found = module and find_spec(module)
-    if module and not (found and found.origin):  # a folder of that name in the current one is no library
-        raise InputError(f"tracker {name} needs the library {module.replace('_', '-')}, which is not installed: "
-                         f"run `uv sync --extra {name}` or `pip install -e '.[{name}]'`.")
+    if module and not (
+        found and found.origin
+    ):  # a folder of that name in the current one is no library
+        raise InputError(
+            f"tracker {name} needs the library {module.replace('_', '-')}, which is not installed: "
+            f"run `uv sync --extra {name}` or `pip install -e '.[{name}]'`."
+        )
 
 
 def tracking(parameters: TrainingParameters, folder: Path | None) -> list[Callback]:
@@ -102,11 +111,15 @@ def tensorboard_log(settings: dict, folder: Path) -> Callback:
 
     class TensorBoard(RunLog, TensorBoardCallback):
         def begin(self):
-            after = self.train_iter + 1 if self.train_iter else 0  # hides what was logged after the checkpoint, or before a new start
+            after = (
+                self.train_iter + 1 if self.train_iter else 0
+            )  # hides what was logged after the checkpoint, or before a new start
             self.writer = SummaryWriter(self.folder, purge_step=after)
             if not self.train_iter:
                 rows = [f"| {name} | {value} |" for name, value in self.settings.items()]
-                self.writer.add_text("parameters", "\n".join(["| parameter | value |", "|---|---|", *rows]), 0)
+                self.writer.add_text(
+                    "parameters", "\n".join(["| parameter | value |", "|---|---|", *rows]), 0
+                )
 
         def after_epoch(self):
             super().after_epoch()
@@ -127,11 +140,24 @@ def wandb_log(settings: dict, folder: Path) -> Callback:
         def begin(self):
             if wandb.run:  # of a training that was interrupted
                 wandb.finish()
-            mode = os.environ.get("WANDB_MODE") or (None if wandb.login(prompt=False, verify=False) else "offline")
-            wandb.init(project=PROJECT, group=self.folder.parent.parent.name, name=self.folder.name, id=self.training_id(),
-                       dir=self.folder, config=self.settings, mode=mode, resume=None if mode == "offline" else "allow",
-                       settings=wandb.Settings(console="off"))
-            self._wandb_step, self._wandb_epoch = self.train_iter - 1, self.epoch  # as fastai's before_fit counts
+            mode = os.environ.get("WANDB_MODE") or (
+                None if wandb.login(prompt=False, verify=False) else "offline"
+            )
+            wandb.init(
+                project=PROJECT,
+                group=self.folder.parent.parent.name,
+                name=self.folder.name,
+                id=self.training_id(),
+                dir=self.folder,
+                config=self.settings,
+                mode=mode,
+                resume=None if mode == "offline" else "allow",
+                settings=wandb.Settings(console="off"),
+            )
+            self._wandb_step, self._wandb_epoch = (
+                self.train_iter - 1,
+                self.epoch,
+            )  # as fastai's before_fit counts
 
         def after_fit(self):
             if self.begun:
@@ -148,15 +174,29 @@ def comet_log(settings: dict, folder: Path) -> Callback:
     class Comet(RunLog, CometCallback):
         def __init__(self, settings: dict, folder: Path):
             Callback.__init__(self)  # fastai's own stops at an unknown name
-            self.settings, self.folder, self.begun, self.log_model_weights = settings, folder, False, False
+            self.settings, self.folder, self.begun, self.log_model_weights = (
+                settings,
+                folder,
+                False,
+                False,
+            )
 
         def begin(self):
             config = comet_ml.ExperimentConfig(
-                name=self.folder.name, tags=[self.folder.parent.parent.name], offline_directory=str(self.folder), parse_args=False,
-                log_graph=False, auto_metric_logging=False, auto_param_logging=False, auto_output_logging=False, display_summary_level=0,
+                name=self.folder.name,
+                tags=[self.folder.parent.parent.name],
+                offline_directory=str(self.folder),
+                parse_args=False,
+                log_graph=False,
+                auto_metric_logging=False,
+                auto_param_logging=False,
+                auto_output_logging=False,
+                display_summary_level=0,
             )
             self.experiment = comet_ml.start(
-                project_name=PROJECT, experiment_key=self.training_id(), online=bool(comet_ml.get_config()["comet.api_key"]),
+                project_name=PROJECT,
+                experiment_key=self.training_id(),
+                online=bool(comet_ml.get_config()["comet.api_key"]),
                 experiment_config=config,
             )
             self.experiment.log_parameters(self.settings)
@@ -166,7 +206,9 @@ def comet_log(settings: dict, folder: Path) -> Callback:
             super().after_batch()
 
         def after_epoch(self):
-            self.experiment.log_metrics(self.epoch_values(), step=self.train_iter, epoch=self.epoch + 1)
+            self.experiment.log_metrics(
+                self.epoch_values(), step=self.train_iter, epoch=self.epoch + 1
+            )
 
         def after_fit(self):
             if self.begun:
@@ -185,20 +227,38 @@ def mlflow_log(settings: dict, folder: Path) -> Callback:
             server, store = os.environ.get("MLFLOW_TRACKING_URI"), self.folder.parent
             artifacts = None if server else (store / "mlflow").as_uri()
             with FileLock(store / "mlflow.lock"):  # another training may be making the same tables
-                self.client = MlflowClient(server or f"sqlite:///{(store / 'mlflow.db').as_posix()}")
+                self.client = MlflowClient(
+                    server or f"sqlite:///{(store / 'mlflow.db').as_posix()}"
+                )
                 known = self.client.get_experiment_by_name(PROJECT)
-                experiment = known.experiment_id if known else self.client.create_experiment(PROJECT, artifacts)
+                experiment = (
+                    known.experiment_id
+                    if known
+                    else self.client.create_experiment(PROJECT, artifacts)
+                )
             name = self.training_id()
             runs = self.client.search_runs([experiment], f"tags.training = '{name}'")
-            found = runs[0] if runs else self.client.create_run(experiment, run_name=self.folder.name, tags={"training": name})
+            found = (
+                runs[0]
+                if runs
+                else self.client.create_run(
+                    experiment, run_name=self.folder.name, tags={"training": name}
+                )
+            )
             self.mlflow_run = found.info.run_id
             self.client.update_run(self.mlflow_run, status="RUNNING")
-            self.client.log_batch(self.mlflow_run, params=[Param(name, str(value)) for name, value in self.settings.items()])
+            self.client.log_batch(
+                self.mlflow_run,
+                params=[Param(name, str(value)) for name, value in self.settings.items()],
+            )
 
         def after_epoch(self):
             now = int(time.time() * 1000)  # milliseconds
             values = self.epoch_values() | {"lr": float(self.opt.hypers[-1]["lr"])}
-            self.client.log_batch(self.mlflow_run, [Metric(name, value, now, self.epoch + 1) for name, value in values.items()])
+            self.client.log_batch(
+                self.mlflow_run,
+                [Metric(name, value, now, self.epoch + 1) for name, value in values.items()],
+            )
 
         def after_fit(self):
             if self.begun:
@@ -207,4 +267,9 @@ def mlflow_log(settings: dict, folder: Path) -> Callback:
     return Mlflow(settings, folder)
 
 
-CALLBACKS = {"tensorboard": tensorboard_log, "wandb": wandb_log, "comet": comet_log, "mlflow": mlflow_log}
+CALLBACKS = {
+    "tensorboard": tensorboard_log,
+    "wandb": wandb_log,
+    "comet": comet_log,
+    "mlflow": mlflow_log,
+}

@@ -15,22 +15,34 @@ from pathlib import Path
 
 from bench.clock import epoch_rate, in_turn, own_process, peak_memory, settle, spread, timed
 from bench.rivals import (
-    BYCLASS_TEST, BYCLASS_TRAIN, stock_rate, torchvision_load, torchvision_loader_rate, write_archive, write_pngs,
+    BYCLASS_TEST,
+    BYCLASS_TRAIN,
+    stock_rate,
+    torchvision_load,
+    torchvision_loader_rate,
+    write_archive,
+    write_pngs,
 )
-from lib.data.classes import BYCLASS
 from lib.data import load_data
+from lib.data.classes import BYCLASS
 from lib.files import ROOT
 
 BATCH_SIZE = 512
 MNIST_EPOCHS = {"99.0 %": 1, "99.5 %": 5}  # these and the recipe were chosen on validation images
-MNIST_RECIPE = {"network": "custom", "batch_size": 256, "learning_rate": 6e-3, "augment": 1.0, "label_smoothing": 0.05}
+MNIST_RECIPE = {
+    "network": "custom",
+    "batch_size": 256,
+    "learning_rate": 6e-3,
+    "augment": 1.0,
+    "label_smoothing": 0.05,
+}
 SEEDS = 5
 
 
 def quiet_learner(data, **settings):
     """A learner that prints nothing, and its parameters."""
-    from lib.training.callbacks import PlainProgress
     from lib.params import TrainingParameters
+    from lib.training.callbacks import PlainProgress
     from lib.training.learner import make_learner
 
     parameters = TrainingParameters(**settings)
@@ -52,10 +64,13 @@ def bench_training(networks: list[str], repeats: int, per_class: int) -> dict:
     with tempfile.TemporaryDirectory() as folder, own_process() as ours, own_process() as stock:
         write_pngs(Path(folder), data.train_images, data.train_labels)
         for network in networks:
-            rates = in_turn(repeats, {
-                "ours": lambda: ours.submit(our_rate, network, per_class).result(),
-                "stock": lambda: stock.submit(stock_rate, network, folder).result(),
-            })
+            rates = in_turn(
+                repeats,
+                {
+                    "ours": lambda: ours.submit(our_rate, network, per_class).result(),
+                    "stock": lambda: stock.submit(stock_rate, network, folder).result(),
+                },
+            )
             rows[network] = rates | {"ratio": rates["ours"] / rates["stock"]}
     return rows
 
@@ -69,15 +84,17 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
     import torch.nn.functional as F
     from fastai.torch_core import TensorImageBW, default_device
 
-    from lib.training.augment import RandomDistortion, RandomErasing
     from lib.networks import Preparation, PreparedNetwork, layer_table, make_network
+    from lib.training.augment import RandomDistortion, RandomErasing
     from lib.training.learner import choose_precision, keep_freed_memory
 
     keep_freed_memory()
     device = default_device()
     precision = choose_precision("auto", device)
     left, right = (torch.randn(size, size, device=device, dtype=precision) for _ in range(2))
-    images = TensorImageBW(torch.randint(0, 256, (BATCH_SIZE, 28, 28), dtype=torch.uint8, device=device))
+    images = TensorImageBW(
+        torch.randint(0, 256, (BATCH_SIZE, 28, 28), dtype=torch.uint8, device=device)
+    )
     labels = torch.randint(0, len(BYCLASS), (BATCH_SIZE,), device=device)
 
     def training_step(model, optimiser):
@@ -91,17 +108,32 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
         return timed(lambda: ([step() for _ in range(times)], settle())) / times
 
     steps, gflop = {"matrix product": lambda: left @ right}, {"matrix product": 2 * size**3 / 1e9}
-    changes = {"affine": RandomDistortion(1.0), "affine and warp": RandomDistortion(1.0, 0.7), "erasing": RandomErasing(0.3)}
+    changes = {
+        "affine": RandomDistortion(1.0),
+        "affine and warp": RandomDistortion(1.0, 0.7),
+        "erasing": RandomErasing(0.3),
+    }
     for network in networks:
         model = PreparedNetwork(make_network(network, len(BYCLASS)), Preparation(), precision)
-        gflop[network] = 3 * sum(row["mflops"] for row in layer_table(model.network)) / 1e3 * BATCH_SIZE
+        gflop[network] = (
+            3 * sum(row["mflops"] for row in layer_table(model.network)) / 1e3 * BATCH_SIZE
+        )
         model.to(device).train()
-        steps[network] = functools.partial(training_step, model, torch.optim.AdamW(model.parameters()))
+        steps[network] = functools.partial(
+            training_step, model, torch.optim.AdamW(model.parameters())
+        )
     steps |= {name: functools.partial(change.encodes, images) for name, change in changes.items()}
-    took = in_turn(repeats, {name: functools.partial(seconds, step) for name, step in steps.items()})
+    took = in_turn(
+        repeats, {name: functools.partial(seconds, step) for name, step in steps.items()}
+    )
     limit = gflop["matrix product"] / took["matrix product"]
-    rates = {name: {"GFLOP/s": n / took[name], "share": n / took[name] / limit} for name, n in gflop.items()}
-    return rates | {name: {"part of custom's step": took[name] / took["custom"]} for name in changes}
+    rates = {
+        name: {"GFLOP/s": n / took[name], "share": n / took[name] / limit}
+        for name, n in gflop.items()
+    }
+    return rates | {
+        name: {"part of custom's step": took[name] / took["custom"]} for name in changes
+    }
 
 
 def our_load(archive: str, folder: str) -> tuple[float, float, int]:
@@ -120,17 +152,26 @@ def bench_archive(archive: Path, repeats: int) -> dict:
             with tempfile.TemporaryDirectory() as folder, own_process() as process:
                 found[name].append(process.submit(load, str(archive), folder).result())
     size = (BYCLASS_TRAIN + BYCLASS_TEST) * 28 * 28
-    return {name: dict(zip(("first load", "second load", "memory / data"),
-                           (statistics.median(column) / scale for column, scale in zip(zip(*rows), (1, 1, size)))))
-            for name, rows in found.items()}
+    return {
+        name: dict(
+            zip(
+                ("first load", "second load", "memory / data"),
+                (
+                    statistics.median(column) / scale
+                    for column, scale in zip(zip(*rows), (1, 1, size))
+                ),
+            )
+        )
+        for name, rows in found.items()
+    }
 
 
 def our_loader_rate(archive: str, folder: str) -> float:
     """Images per second of our training batches, shuffled, not augmented."""
     from fastai.torch_core import default_device
 
-    from lib.training.batches import make_loaders
     from lib.params import TrainingParameters
+    from lib.training.batches import make_loaders
 
     os.environ["HANDWRITING_DATA"] = folder
     data = load_data(source="emnist", archive=archive)
@@ -141,10 +182,15 @@ def our_loader_rate(archive: str, folder: str) -> float:
 def bench_loader(archive: Path, repeats: int, n: int = 20_480) -> dict:
     """Images per second of the loader alone: ours over all images, torchvision's over n of them, and the ratio."""
     with tempfile.TemporaryDirectory() as folder, own_process() as ours, own_process() as rival:
-        rates = in_turn(repeats, {
-            "ours": lambda: ours.submit(our_loader_rate, str(archive), folder).result(),
-            "torchvision": lambda: rival.submit(torchvision_loader_rate, str(archive), folder, n, BATCH_SIZE).result(),
-        })
+        rates = in_turn(
+            repeats,
+            {
+                "ours": lambda: ours.submit(our_loader_rate, str(archive), folder).result(),
+                "torchvision": lambda: rival.submit(
+                    torchvision_loader_rate, str(archive), folder, n, BATCH_SIZE
+                ).result(),
+            },
+        )
     return {"images/s": rates | {"ratio": rates["ours"] / rates["torchvision"]}}
 
 
@@ -157,7 +203,9 @@ def mnist_run(epochs: int, seed: int, archive: str) -> tuple[float, float]:
     learner, parameters = quiet_learner(data, epochs=epochs, seed=seed, **MNIST_RECIPE)
     with learner.no_bar(), learner.no_logging():
         seconds = fit(learner, parameters, parameters.learning_rate)
-    return seconds, measure(predict_probabilities(learner.model, data.test_images), data.test_labels)["accuracy"]
+    return seconds, measure(
+        predict_probabilities(learner.model, data.test_images), data.test_labels
+    )["accuracy"]
 
 
 def bench_mnist(archive: str) -> dict:
@@ -165,7 +213,12 @@ def bench_mnist(archive: str) -> dict:
     rows = {}
     for aim, epochs in MNIST_EPOCHS.items():
         seconds, accuracies = zip(*(mnist_run(epochs, seed, archive) for seed in range(SEEDS)))
-        rows[aim] = {"epochs": epochs, "seeds": SEEDS, "seconds": spread(seconds), "accuracy": spread(accuracies)}
+        rows[aim] = {
+            "epochs": epochs,
+            "seeds": SEEDS,
+            "seconds": spread(seconds),
+            "accuracy": spread(accuracies),
+        }
     return rows
 
 
@@ -175,7 +228,11 @@ def bench_generator(repeats: int, per_class: int = 100) -> dict:
 
     strokes.generate(1)
     n = per_class * len(BYCLASS)
-    return {"ours": in_turn(repeats, {"characters/s": lambda: n / timed(lambda: strokes.generate(per_class))})}
+    return {
+        "ours": in_turn(
+            repeats, {"characters/s": lambda: n / timed(lambda: strokes.generate(per_class))}
+        )
+    }
 
 
 def byclass_epoch(archive: str, folder: str) -> tuple[float, float]:
@@ -208,6 +265,7 @@ learner.opt.step()
 
 def bench_start(repeats: int) -> dict:
     """Seconds from the start of a fresh process to the end of its first training step."""
+
     def start():
         subprocess.run([sys.executable, "-W", "ignore", "-c", FIRST_STEP], cwd=ROOT, check=True)
 
@@ -232,8 +290,13 @@ def run(mnist: str = "", repeats: int = 5, say: Callable[[str], None] = print) -
         say("writing an archive of ByClass's size")
         write_archive(archive)
         arguments = {
-            bench_training: (networks, repeats, 100), bench_steps: (networks, repeats), bench_loader: (archive, repeats),
-            bench_archive: (archive, repeats), bench_epoch: (archive,), bench_generator: (repeats,), bench_start: (repeats,),
+            bench_training: (networks, repeats, 100),
+            bench_steps: (networks, repeats),
+            bench_loader: (archive, repeats),
+            bench_archive: (archive, repeats),
+            bench_epoch: (archive,),
+            bench_generator: (repeats,),
+            bench_start: (repeats,),
         } | ({bench_mnist: (mnist,)} if mnist else {})
         results = {"machine": {"device": device_name(device), "precision": precision, **versions()}}
         for part, given in arguments.items():

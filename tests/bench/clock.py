@@ -45,7 +45,9 @@ def peak_memory() -> int:
     try:
         import resource
     except ImportError:
-        raise InputError("invoke bench reads its peak memory as Linux and macOS tell it; it cannot run here.") from None
+        raise InputError(
+            "invoke bench reads its peak memory as Linux and macOS tell it; it cannot run here."
+        ) from None
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lib.data import emnist
+from lib.data import emnist, load_data
 from lib.data.classes import NAMES, class_names
-from lib.data import load_data
 from lib.files import ROOT
 
-ARCHIVE = Path(os.environ.get("HANDWRITING_REAL") or ROOT.parent / "shared" / "data") / "emnist-layout.zip"
+ARCHIVE = (
+    Path(os.environ.get("HANDWRITING_REAL") or ROOT.parent / "shared" / "data")
+    / "emnist-layout.zip"
+)
 SIZES = {"mnist": (60_000, 10_000), "byclass": (4_959, 1_240)}
 
 
@@ -26,7 +28,9 @@ def data(tmp_path, monkeypatch):
 @pytest.mark.parametrize("split", NAMES)
 def test_every_split_loads_with_all_its_classes(split):
     loaded = emnist.load(split, ARCHIVE)
-    assert set(loaded.train_labels) == set(loaded.test_labels) == set(range(len(class_names(split))))
+    assert (
+        set(loaded.train_labels) == set(loaded.test_labels) == set(range(len(class_names(split))))
+    )
 
 
 @pytest.mark.parametrize("split", SIZES)
@@ -48,7 +52,9 @@ def test_images_turned_before_are_refused(split, part):
 def test_shuffled_labels_are_refused(split):
     loaded = emnist.load(split, ARCHIVE)
     with pytest.raises(ValueError, match="do not fit their labels"):
-        emnist.check_fit(loaded.train_images, np.random.default_rng(0).permutation(loaded.train_labels), split)
+        emnist.check_fit(
+            loaded.train_images, np.random.default_rng(0).permutation(loaded.train_labels), split
+        )
 
 
 def test_mnist_has_its_own_class_counts():
@@ -58,4 +64,7 @@ def test_mnist_has_its_own_class_counts():
 
 def test_no_result_on_it_is_called_emnist():
     found = load_data(source="emnist", split="digits", archive=str(ARCHIVE))
-    assert found.dataset == "archive emnist-layout.zip" and "is not the official EMNIST archive" in found.note
+    assert (
+        found.dataset == "archive emnist-layout.zip"
+        and "is not the official EMNIST archive" in found.note
+    )
