@@ -194,7 +194,7 @@ def overview(
 
 
 def show_steps(steps: dict[str, np.ndarray]) -> None:
-    """How an image becomes what a network gets, as `lib.reading.cleanup.steps` gives it: each step's picture below its name."""
+    """How an image becomes what a network gets, as `lib.data.cleanup.steps` gives it: each step's picture below its name."""
     figure, axes = plt.subplots(1, len(steps), figsize=(1.75 * len(steps), 2.1))
     for ax, (name, picture) in zip(axes, steps.items(), strict=True):
         of_light = name in LIGHT  # these show light, the others ink

@@ -97,7 +97,7 @@ def test_hidden_files_are_passed_over(own):
 
 def test_the_second_load_converts_nothing(own, monkeypatch):
     folder.load(own)
-    monkeypatch.setattr("lib.reading.cleanup.convert", None)
+    monkeypatch.setattr("lib.data.cleanup.convert", None)
     assert len(folder.load(own)[0]["images"]) == 6
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.data.cleanup import convert, steps
 from lib.errors import InputError
-from lib.reading.cleanup import convert, steps
 
 
 def letter_l(paper=255, ink=0, size=100):

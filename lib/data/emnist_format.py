@@ -1,6 +1,6 @@
 """How an image becomes one of EMNIST's: ink on paper in, 28 x 28 bytes with bright ink on 0 out.
 
-The one place for this conversion: generated strokes (lib.data.strokes) and users' own images (lib.reading.cleanup) both pass through it.
+The one place for this conversion: generated strokes (lib.data.strokes) and users' own images (lib.data.cleanup) both pass through it.
 Source: Cohen, Afshar, Tapson, van Schaik (2017), section II, https://arxiv.org/abs/1702.05373
 """
 

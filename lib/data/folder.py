@@ -132,7 +132,7 @@ def _check_classes(folder: Path, train: list[Item], test: list[Item], names: lis
 
 
 def _read(file: Path) -> np.ndarray:
-    from lib.reading.cleanup import (
+    from lib.data.cleanup import (
         convert,
     )  # here, and torch with it, since it is needed only when images are converted
 
@@ -160,6 +160,6 @@ def _fingerprint(folder: Path, train: list[Item], test: list[Item]) -> str:
         ) from error
     code = [
         (ROOT / "lib" / module).read_text()
-        for module in ("data/emnist_format.py", "reading/cleanup.py")
+        for module in ("data/emnist_format.py", "data/cleanup.py")
     ]  # another conversion, other images
     return digest(repr((states, len(train))), *code)

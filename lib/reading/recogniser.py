@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from lib.analysis.calibration import threshold
+from lib.data.cleanup import NotACharacter, Picture, convert_all
 from lib.errors import InputError
 from lib.files import PRETRAINED
-from lib.reading.cleanup import NotACharacter, Picture, convert_all
 from lib.runs import load_model, read_calibration
 
 NOT_A_CHARACTER = "not a character"
