@@ -5,5 +5,15 @@ class InputError(ValueError):
     """Something the user gave (a parameter, a file, an archive, an image) cannot be used.
 
     The message is one sentence that names the thing, says what is wrong with it and what to do.
-    Commands print it alone and exit with status 2; notebooks show it as the last line of the traceback.
+    Commands print it alone and exit with status 2; notebooks show it at the traceback's end.
     """
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message  # fastai puts a callback's name before the message of its exceptions
+
+    def __reduce__(self):
+        return InputError, (self.message,)

@@ -1,26 +1,30 @@
 """Where everything is: the repository, a profile's results, and the files of a training run.
 
 outputs/<profile>/
-    notebooks/                  executed notebooks
-    learning_rates.json         what the finder suggests for each network
-    <network>-<schedule>-seed<seed>/
-        model.safetensors       weights, with class names, preparation, network and versions as metadata
-        metrics.json            every number with its conditions
-        history.csv             one row per epoch
-        predictions.npz         actual (N,) and probabilities (N, n_classes) of the validation and the test images, in their order
-        checkpoint.pt           where its training is, until the four files are written
-    results.json                the metrics of all runs, as a list
-    findings/<notebook>.json    what an analysis found, for the report and the README
-    report/index.html           all of it as a page
-    tracking/                   what a tracker logged, if one was asked for
+    notebooks/              executed notebooks, and what each was made from
+    learning_rates.json     what the finder suggests for each network
+    <network>-seed<seed>/   a run of the profile's own settings; what differs in others is added
+        model.safetensors   weights, class names, preparation, network and versions
+        metrics.json        every number with its conditions
+        history.csv         one row per epoch
+        predictions.npz     validation and test: labels, and probabilities or predicted labels
+        checkpoint.pt       where its training is, until the other files are written
+    results.json            the metrics of all runs, with the studies that each belongs to
+    findings/<chapter>.json what a chapter concludes, for the report and the README
+    report/index.html       all of it as a page
+    tracking/               what a tracker logged, if one was asked for
 """
 
+import ast
+import hashlib
 import json
 import math
 import os
 import tempfile
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from lib.errors import InputError
 
@@ -38,61 +42,101 @@ RATES, RESULTS, FINDINGS, CHECKPOINT = (
     "checkpoint.pt",
 )
 REPORT = "report/index.html"
-PRETRAINED = (
-    ROOT / "lib" / "reading" / "pretrained" / MODEL
-)  # the model that comes with the repository
-PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: the file into which a training writes how far it is
-LIVE_NOTEBOOK = (
-    "JPY_SESSION_NAME",
-    "VSCODE_PID",
-    "COLAB_RELEASE_TAG",
-)  # set where a person is watching the cell
+PRETRAINED = ROOT / "lib" / "reading" / "pretrained" / MODEL  # comes with the repository
+PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: where a training writes how far it is
+LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # someone sees the cell
 
 
 def outputs_folder(name: str) -> Path:
-    """A profile's folder: `name` as given if absolute, else below the repository (or below $HANDWRITING_OUTPUTS)."""
-    return Path(os.environ.get("HANDWRITING_OUTPUTS", ROOT)) / name
+    """A profile's folder: as given if absolute, else below $HANDWRITING_OUTPUTS or the repository.
+
+    What comes with the repository is read from there where the environment names another place.
+    """
+    folder = Path(os.environ.get("HANDWRITING_OUTPUTS", ROOT)) / name
+    return folder if folder.exists() or not (ROOT / name / RESULTS).exists() else ROOT / name
 
 
-def run_name(network: str, schedule: str, seed: int) -> str:
-    """The name of a run and of its folder, such as custom-one_cycle-seed0."""
-    return f"{network}-{schedule}-seed{seed}"
+def run_name(network: str, seed: int, differing: dict[str, Any] | None = None) -> str:
+    """The name of a run and of its folder: custom-seed0, or custom-seed0-epochs=3-augment=1."""
+    shown = {
+        key: f"{value:g}" if isinstance(value, float) else str(value).strip("/").replace("/", "_")
+        for key, value in (differing or {}).items()
+    }
+    return "-".join([network, f"seed{seed}", *(f"{key}={value}" for key, value in shown.items())])
+
+
+def write_whole(path: Path, content: str | bytes | Callable[[Path], None]) -> None:
+    """Writes the whole file or nothing, so that nobody ever reads half of it.
+
+    content: text, bytes, or a function that writes a file at the path that it gets.
+    Raises InputError where it cannot be written; what was there before is kept.
+    """
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if callable(content):
+            content(part)
+        else:
+            part.write_bytes(content.encode() if isinstance(content, str) else content)
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise InputError(
+            f"{shown_path(path)} cannot be written ({error.strerror or error}); free some space "
+            "or change its permissions, and run the same command again."
+        ) from None
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content) -> None:
-    """Writes the whole file or nothing: readers never see half of it. InputError where it cannot be written."""
-    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink()
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); free some space or change its permissions, "
-            "and run the same command again."
-        ) from None
+    """Writes a JSON file as a whole, null standing for what is no finite number."""
+    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(path, f"{text}\n")
 
 
 def _plain(content):
-    """The content with null for whatever is not a number, which JSON does not know."""
     if isinstance(content, dict):
         return {name: _plain(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):
         return [_plain(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def read_json(path: Path):
-    """The file's content; InputError where it is missing or damaged."""
+def read_json(path: Path, kind: type = dict):
+    """The file's content, of this type; InputError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, kind):
+            return content
+        problem = f"it holds no {kind.__name__}"
     except FileNotFoundError:
-        raise InputError(f"{path} is not there: run the training notebook first.") from None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}): delete it and run again.") from None
+        raise InputError(f"{shown_path(path)} is not there: run the notebooks first.") from None
+    except (OSError, ValueError) as error:
+        problem = str(error)
+    raise InputError(f"{shown_path(path)} is damaged ({problem}): delete it and run again.")
+
+
+def digest_of_code(sources: list[str]) -> str:
+    """MD5 of what Python code does: comments, docstrings and layout do not count."""
+    md5 = hashlib.md5()
+    for source in sources:
+        try:
+            md5.update(ast.dump(without_docstrings(ast.parse(source))).encode())
+        except SyntaxError:  # IPython's own, such as %timeit
+            md5.update(source.encode())
+    return md5.hexdigest()
+
+
+def without_docstrings(tree: ast.AST) -> ast.AST:
+    """The syntax tree, changed in place, without the docstrings of what it defines."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return tree
 
 
 def shown_path(path: str | Path) -> str:
@@ -104,6 +148,19 @@ def shown_path(path: str | Path) -> str:
 def complete_runs(outputs: Path) -> list[Path]:
     """Folders of the finished runs below a profile's folder, in the order of their names."""
     return sorted(path.parent for path in outputs.glob(f"*/{METRICS}"))
+
+
+def check_writable(folder: Path) -> None:
+    """InputError unless files can be written into the folder, which is made if need be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be written ({error.strerror}); free some space or change its "
+            "permissions."
+        ) from None
 
 
 def find_model(network: str, model: str, profile: str) -> Path:
@@ -144,20 +201,3 @@ def find_model(network: str, model: str, profile: str) -> Path:
 def _seed(folder: Path) -> int:
     digits = folder.name.rpartition("-seed")[2]
     return int(digits) if digits.isdecimal() else 0
-
-
-def read_results(outputs: Path) -> list[dict]:
-    """The metrics of every finished run."""
-    return [read_json(folder / METRICS) for folder in complete_runs(outputs)]
-
-
-def check_writable(folder: Path) -> None:
-    """InputError unless files can be written into the folder, which is made if need be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); free some space or change its permissions."
-        ) from None

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from lib.errors import InputError
 from lib.files import ROOT
@@ -34,23 +42,20 @@ class Parameters(BaseModel):
 class DataParameters(Parameters):
     """Which characters, and how they are divided."""
 
-    source: Literal["strokes", "emnist", "folder"] = "strokes"
+    source: Literal["strokes", "emnist", "digits", "folder"] = "strokes"
     split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] = "byclass"
     archive: str = ""  # emnist: a local gzip.zip; empty: downloaded once
     folder: str = ""  # folder: class subfolders or labels.csv
-    per_class: int = Field(
-        60, ge=10, le=100_000
-    )  # strokes: characters of each class to train and validate on
-    test_per_class: int = Field(
-        20, ge=1, le=100_000
-    )  # strokes: characters of each class to test on
+    per_class: int = Field(60, ge=10, le=100_000)  # strokes: of each class to train and validate on
+    test_per_class: int = Field(20, ge=1, le=100_000)  # strokes: of each class to test on
+    class_ratio: float = Field(1, ge=1, le=100)  # strokes: commonest class to rarest
     cap: Literal["none", "mean"] = "none"  # mean: at most the mean class size of train
     valid_fraction: float = Field(0.1, gt=0, lt=1)  # share of train kept for validation
     data_seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")
     def find_paths(self):
-        """Makes the paths absolute; a relative one starts at the current folder or else at the repository."""
+        """Makes the paths absolute; a relative one starts here or else at the repository."""
         for name, source in (("archive", "emnist"), ("folder", "folder")):
             value = getattr(self, name)
             if value and self.source != source:
@@ -67,54 +72,41 @@ class DataParameters(Parameters):
 
 
 def existing_path(name: str, value: str) -> Path:
-    """The path, absolute, looked for from the current folder and then from the repository; ValueError if it is nowhere."""
+    """The path, absolute, looked for from here and then from the repository; else ValueError."""
     for path in (Path(value).expanduser(), ROOT / value):
         if path.exists():
             return path.resolve()
     raise ValueError(f"{name} '{value}' does not exist")
 
 
-Schedule = Literal["one_cycle", "triangular2", "constant"]
-
-
 class TrainingSettings(Parameters):
-    """How a network is trained, whichever it is."""
+    """How a network is trained, whichever it is, and what its run keeps."""
 
+    schedule: Literal["one_cycle", "triangular2", "constant"] = "one_cycle"
     epochs: int = Field(4, ge=1, le=1000)
     batch_size: int = Field(64, ge=2, le=65_536)
-    learning_rate: float = Field(
-        0.0, ge=0, le=10
-    )  # highest rate of the schedule; 0: the one the finder suggests
+    learning_rate: float = Field(0.0, ge=0, le=10)  # highest rate; 0: the one the finder suggests
     finder_steps: int = Field(100, ge=40, le=10_000)  # batches of the learning-rate test
     weight_decay: float = Field(0.01, ge=0, le=10)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
-    augment: float = Field(
-        0.0, ge=0, le=5
-    )  # strength of the random turns, scales, slants and shifts; 0: none
-    warp: float = Field(
-        0.0, ge=0, le=5
-    )  # standard deviation, in pixels, of a random smooth bending; 0: none
-    erase: float = Field(0.0, ge=0, le=1)  # share of training images that a rectangle is blanked in
-    average: float = Field(
-        0.0, ge=0, lt=1
-    )  # decay, per step, of the average weights that are kept; 0: the last weights
-    views: Literal[1, 5, 9] = 1  # how many shifted copies of an image a prediction is averaged over
-    patience: int = Field(
-        0, ge=0
-    )  # epochs without a lower validation loss before stopping; 0: never stop early
+    augment: float = Field(0.0, ge=0, le=5)  # strength of random turns, scales, shifts; 0: none
+    warp: float = Field(0.0, ge=0, le=5)  # random smooth bending, deviation in pixels; 0: none
+    erase: float = Field(0.0, ge=0, le=1)  # share of training images with a blanked rectangle
+    average: float = Field(0.0, ge=0, lt=1)  # decay, per step, of the average weights; 0: the last
+    views: Literal[1, 5, 9] = 1  # shifted copies of an image that a prediction is averaged over
+    patience: int = Field(0, ge=0)  # epochs without a lower validation loss; 0: never stop early
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    tracker: Literal["none", "tensorboard", "wandb", "comet", "mlflow"] = (
-        "none"  # where else losses and rates are logged
-    )
-    processes: int = Field(
-        1, ge=0, le=1024
-    )  # graphics cards (or processes) that share every batch; 0: every card there is
+    train_images: int = Field(0, ge=0)  # so many of them, drawn with the seed; 0: all
+    start: str = ""  # a study, a profile or a file whose weights training begins with; empty: fresh
+    keep: Literal["all", "labels"] = "all"  # labels: no model and no probabilities are kept
+    tracker: Literal["none", "tensorboard", "wandb", "comet", "mlflow"] = "none"
 
     @model_validator(mode="after")
     def keep_one_kind_of_weights(self):
         if self.patience and self.average:
             raise ValueError(
-                "patience keeps the weights of the best epoch and average those of all: set one of them to 0"
+                "patience keeps the weights of the best epoch and average those of all: "
+                "set one of them to 0"
             )
         return self
 
@@ -124,60 +116,63 @@ class TrainingParameters(TrainingSettings):
 
     network: str = "custom"
     seed: int = Field(0, ge=0)
-    schedule: Schedule = "one_cycle"
+
+    @field_validator("network")
+    @classmethod
+    def know_the_network(cls, name: str) -> str:
+        if name not in network_names():
+            near = did_you_mean(name, network_names())
+            raise ValueError(f"lib/networks.py has no network '{name}'{near}")
+        return name
+
+
+class RunParameters(DataParameters, TrainingParameters):
+    """All that one run of 03-train is given, the folder for its results aside."""
 
 
 class Profile(DataParameters, TrainingSettings):
-    """A whole experiment: the data, the training, and which networks, seeds and schedules; a run for each combination."""
+    """A whole experiment: data, training, and which runs.
 
-    networks: list[str] = Field(
-        ["resnet", "lenet", "custom"], min_length=1
-    )  # the slowest first: two at a time end together
+    Every network is trained with every seed: that is the study `networks`. Each further study is a
+    grid over the parameters of a run: a list means one run for each of its values, and `variants`
+    is a list of parameters to set together. Without `seed` a study takes the profile's seeds.
+    """
+
+    networks: list[str] = Field(["resnet", "lenet", "custom"], min_length=1)  # the slowest first
     seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field([0], min_length=1)
-    schedules: list[Schedule] = Field(["one_cycle"], min_length=1)
-    trial_images: int = Field(
-        1000, ge=100
-    )  # training images of each of the many short trainings in 04, 06, 07 and 08
-    imagenet_weights: str = ""  # 07: a local file with ImageNet weights of ResNet-18; empty: downloaded where that is possible
-    accuracy_bands: dict[
-        str, list[float]
-    ] = {}  # network: lowest and highest test accuracy to accept
-    threads: int = Field(
-        0, ge=0, le=1024
-    )  # that each notebook computes with; 0: the cores, divided among the trainings of the plan
+    studies: dict[str, dict[str, Any]] = {}
+    accuracy_bands: dict[str, list[float]] = {}  # network: test accuracies to accept
+    threads: int = Field(0, ge=0, le=1024)  # of each notebook; 0: the cores, divided among the runs
     time_limit: float = Field(720, gt=0)  # minutes after which a notebook is ended
+    _name: str = PrivateAttr("")  # of the file in params/
+    _origins: dict[str, str] = PrivateAttr({})  # key: where its value is set; else a default
 
-    @model_validator(mode="after")
-    def find_the_weights(self):
-        if self.imagenet_weights:
-            self.imagenet_weights = str(existing_path("imagenet_weights", self.imagenet_weights))
-        return self
+    @property
+    def outputs(self) -> str:
+        """The folder of its results, as `lib.files.outputs_folder` takes it."""
+        return f"outputs/{self._name}"
 
-    @model_validator(mode="after")
-    def know_the_networks(self):
-        for name in self.networks:
-            if name not in network_names():
-                raise ValueError(
-                    f"networks names '{name}', which lib/networks.py does not have{did_you_mean(name, network_names())}"
-                )
-        return self
+    def origin(self, key: str) -> str:
+        """Where a key has its value from: "default", the profile's file or "--set"."""
+        return self._origins.get(key, "default")
 
     @model_validator(mode="after")
     def name_each_run_once(self):
-        for key in ("networks", "seeds", "schedules"):
+        for key in ("networks", "seeds"):
             if len(set(getattr(self, key))) < len(getattr(self, key)):
                 raise ValueError(f"{key} names the same one twice")
         for name, band in self.accuracy_bands.items():
             if len(band) != 2 or not 0 <= band[0] <= band[1] <= 1:
                 raise ValueError(
-                    f"accuracy_bands of {name} is {band}, but it must be [lowest, highest] between 0 and 1"
+                    f"accuracy_bands of {name} is {band}, "
+                    "but it must be [lowest, highest] between 0 and 1"
                 )
         return self
 
 
 @cache
 def network_names() -> list[str]:
-    """The keys of NETWORKS in lib/networks.py, read from its source: importing it takes torch and seconds."""
+    """The keys of NETWORKS, read from the source: importing it takes torch, and seconds."""
     lines = ast.parse((ROOT / "lib" / "networks.py").read_text()).body
     table = next(
         line.value
@@ -188,7 +183,7 @@ def network_names() -> list[str]:
 
 
 def did_you_mean(name: str, known) -> str:
-    """The end of a sentence: '; did you mean ...?' with the nearest known name, or else what there is to choose from."""
+    """The end of a sentence: '; did you mean ...?', or what there is to choose from."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{near[0]}'?" if near else f"; choose from {', '.join(known)}."
 
@@ -196,7 +191,7 @@ def did_you_mean(name: str, known) -> str:
 def check(
     model: type[Parameters], values: dict[str, Any], origins: dict[str, str] | None = None
 ) -> Parameters:
-    """The values as a checked model; InputError naming the key, what is wrong with it, and the nearest right one.
+    """The values as a checked model; InputError naming the key, its fault and the nearest right one.
 
     `origins` says where each key was set, for the message.
     """
@@ -210,7 +205,8 @@ def check(
     elif first["type"] == "value_error":
         problem = str(first["ctx"]["error"])
     elif message.startswith("Input should be "):
-        problem = f"{key} is {first['input']!r}, but it must be {message.removeprefix('Input should be ')}"
+        expected = message.removeprefix("Input should be ")
+        problem = f"{key} is {first['input']!r}, but it must be {expected}"
     else:
         problem = f"{key} is {first['input']!r}: {message[0].lower()}{message[1:]}"
     origin = (origins or {}).get(key.split(".")[0], "")
@@ -223,7 +219,7 @@ def profile_names() -> list[str]:
 
 
 def read_profile(name: str) -> dict:
-    """The keys that params/<name>.yml sets; InputError for an unknown profile or a file that is not `key: value`."""
+    """The keys that params/<name>.yml sets; InputError for an unknown profile or a bad file."""
     if name not in profile_names():
         raise InputError(f"There is no profile '{name}'{did_you_mean(name, profile_names())}")
     path = PROFILES / f"{name}.yml"
@@ -255,21 +251,15 @@ def read_settings(settings: list[str]) -> dict:
 
 
 def load_profile(name: str, settings: list[str] = ()) -> Profile:
-    """A profile with the settings of the command line on top; InputError if anything in either cannot be."""
+    """A profile with the settings of the command line on top; InputError if either cannot be."""
     given, set_now = read_profile(name), read_settings(settings)
-    origins = {
-        key: f"{origin}: "
-        for key, origin in where_from(name, settings).items()
-        if key in given or key in set_now
-    }
-    return check(Profile, given | set_now, origins)
+    origins = dict.fromkeys(given, f"params/{name}.yml") | dict.fromkeys(set_now, "--set")
+    said = {key: f"{origin}: " for key, origin in origins.items()}
+    profile = check(Profile, given | set_now, said)
+    profile._name, profile._origins = name, origins
+    return profile
 
 
-def where_from(name: str, settings: list[str] = ()) -> dict[str, str]:
-    """Where each key of a loaded profile has its value from: the default, the profile or the command line."""
-    given, set_now = read_profile(name), read_settings(settings)
-    return (
-        dict.fromkeys(Profile.model_fields, "default")
-        | dict.fromkeys(given, f"params/{name}.yml")
-        | dict.fromkeys(set_now, "--set")
-    )
+def given(model: type[Parameters], values: dict[str, Any]) -> Parameters:
+    """Those of the values that are fields of the model, checked: given(DataParameters, globals())."""
+    return check(model, {key: values[key] for key in model.model_fields if key in values})

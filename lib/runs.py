@@ -1,37 +1,30 @@
-"""What a training run keeps, written and read: weights, metrics with their conditions, history, predictions."""
+"""What training runs keep, written and read: metrics with conditions, history, predictions."""
 
-import json
-import os
 import platform
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, safe_open, save_file
 
-from lib.analysis.calibration import calibrate
 from lib.errors import InputError
-from lib.files import CHECKPOINT, HISTORY, METRICS, MODEL, PREDICTIONS, write_json
-from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
+from lib.files import (
+    CHECKPOINT,
+    FINDINGS,
+    HISTORY,
+    METRICS,
+    MODEL,
+    PREDICTIONS,
+    RESULTS,
+    outputs_folder,
+    read_json,
+    write_json,
+    write_whole,
+)
+from lib.models import save_model
+from lib.networks import PreparedNetwork
 
-UNCALIBRATED = {
-    "temperature": 1.0,
-    "likelihoods": [],
-}  # probabilities as they are, and sets of every class
-
-
-def versions() -> dict:
-    """Versions of what a result depends on."""
-    return {
-        "torch": torch.__version__,
-        "fastai": version("fastai"),
-        "python": platform.python_version(),
-    }
+PARTS = ("valid", "test")
 
 
 def device_name(device: torch.device) -> str:
@@ -40,177 +33,107 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
-    model = next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )
-    return f"{model or platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def save_model(
-    path: Path,
-    model: PreparedNetwork,
-    network: str,
-    class_names: list[str],
-    calibration: dict | None = None,
-) -> None:
-    """Weights and preparation as safetensors: no code is run when such a file is loaded. calibration: as `calibrate` gives it."""
-    about = {
-        "network": network,
-        "class_names": class_names,
-        "calibration": calibration or UNCALIBRATED,
-        "versions": versions(),
-    }
-    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # one entry: safetensors writes several in random order, and the same weights would give files that differ
-    save_file(weights, path.with_suffix(".part"), {"model": json.dumps(about, ensure_ascii=False)})
-    os.replace(path.with_suffix(".part"), path)
-
-
-def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
-    """A model in float32, ready to predict, and its class names; InputError if the file is none of ours."""
-    about = read_about(path)
-    name, class_names = about["network"], about["class_names"]
-    with _refused(path):
-        with torch.device("meta"):  # shapes alone, no memory for what the file may not hold
-            fitting = PreparedNetwork(
-                make_network(name, len(class_names)), Preparation()
-            ).state_dict()
-        with safe_open(path, "pt") as file:
-            held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-        if held != {key: tuple(value.shape) for key, value in fitting.items()}:
-            raise ValueError(
-                f"its weights are not those of the network '{name}' for {len(class_names)} classes"
-            )
-        model = PreparedNetwork(make_network(name, len(class_names)), Preparation()).eval()
-        model.load_state_dict(load_file(path))
-        with torch.no_grad():
-            logits = model(
-                torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28)
-            )
-        if not torch.isfinite(logits).all():
-            raise ValueError("its answers are not numbers")
-    return model, class_names
-
-
-def read_calibration(path: Path) -> dict:
-    """A model file's calibration, as lib.analysis.calibration.calibrate gives it; InputError if the file is none of ours."""
-    return read_about(path)["calibration"]
-
-
-def read_about(path: Path) -> dict:
-    """What a model file says of itself: network, class_names, calibration, versions; InputError if it is none of ours."""
-    with _refused(path):
-        if not Path(path).is_file():
-            raise ValueError("there is no such file")
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get("model", "null"))
-        if not isinstance(about, dict):
-            raise ValueError("it does not say which network it holds")
-        _check_names(about.get("network"), about.get("class_names"))
-        _check_calibration(about.get("calibration"))
-    return about
-
-
-@contextmanager
-def _refused(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong with a model file into the one sentence of an InputError."""
-    try:
-        yield
-    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path} is not a model of this project or is damaged ({reason}); give another one, or train it again."
-        ) from None
-
-
-def _check_names(network: object, class_names: object) -> None:
-    if not isinstance(network, str) or network not in NETWORKS:
-        raise ValueError(f"its network is none of {', '.join(NETWORKS)}")
-    if not isinstance(class_names, list) or not class_names or not all(map(_is_text, class_names)):
-        raise ValueError("its class names are not a list of texts")
-    if len(set(class_names)) < len(class_names):
-        raise ValueError("two of its classes have the same name")
-
-
-def _check_calibration(calibration: object) -> None:
-    if not isinstance(calibration, dict):
-        raise ValueError("it holds no calibration")
-    temperature, likelihoods = calibration.get("temperature"), calibration.get("likelihoods")
-    if not _is_number(temperature) or not 0.01 <= temperature <= 100:
-        raise ValueError("its temperature is not a number from 0.01 to 100")
-    if not isinstance(likelihoods, list) or not all(
-        _is_number(value) and 0 <= value <= 1 for value in likelihoods
-    ):
-        raise ValueError("its likelihoods are not a list of numbers from 0 to 1")
-    if likelihoods != sorted(likelihoods):
-        raise ValueError("its likelihoods are not sorted")
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)  # no truth values
-
-
-def _is_text(value: object) -> bool:
-    return (
-        isinstance(value, str) and value.encode(errors="ignore").decode() == value
-    )  # JSON may hold halves of letters, which cannot be printed
+    named = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    threads = torch.get_num_threads()
+    name = next(named, platform.processor()) or platform.machine()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
 def save_run(
     folder: Path,
     model: PreparedNetwork,
     metrics: dict,
-    history: "pd.DataFrame",
+    history: "pd.DataFrame",  # noqa: F821  pandas takes a second to import, and few need it
     predictions: dict[str, tuple],
     class_names: list[str],
+    calibration: dict,
 ) -> None:
-    """Writes the four files of a run; metrics.json last, so that a run that has it is complete and needs no checkpoint.
+    """Writes the files of a run; metrics.json last: a run that has it needs no checkpoint.
 
-    predictions: for "valid" and for "test", the actual labels (N,) and the probabilities (N, n_classes).
+    predictions: for "valid" and "test", labels (N,) and probabilities (N, n_classes). A run whose
+    metrics say keep "labels" keeps the predicted labels alone, and no model.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / METRICS).unlink(missing_ok=True)
-    actual, probabilities = predictions["valid"]
-    save_model(
-        folder / MODEL, model, metrics["network"], class_names, calibrate(probabilities, actual)
-    )
-    history.to_csv(folder / HISTORY, index=False)
-    np.savez_compressed(
-        folder / PREDICTIONS,
-        **{f"{part}_actual": actual for part, (actual, _) in predictions.items()},
-        **{
-            f"{part}_probabilities": table.astype(np.float32)
-            for part, (_, table) in predictions.items()
-        },
-    )
+    for name in (METRICS, MODEL):
+        (folder / name).unlink(missing_ok=True)
+    arrays, small = {}, np.uint8 if len(class_names) <= 256 else np.int32
+    for part, (actual, probabilities) in predictions.items():
+        arrays[f"{part}_actual"] = actual.astype(small)
+        arrays[f"{part}_predicted"] = probabilities.argmax(axis=1).astype(small)
+        if metrics["keep"] == "all":
+            arrays[f"{part}_probabilities"] = probabilities.astype(np.float16)
+    if metrics["keep"] == "all":
+        save_model(folder / MODEL, model, metrics["network"], class_names, calibration)
+    write_whole(folder / HISTORY, history.to_csv(index=False, float_format="%.8g"))
+    write_whole(folder / PREDICTIONS, lambda part: np.savez_compressed(part, **arrays))
     write_json(folder / METRICS, metrics)
     (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def read_predictions(folder: Path, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
-    """A run's "test" or "valid" part: actual labels int64 (N,), probabilities float32 (N, n_classes); InputError if it has none."""
+    """Labels int64 (N,) and probabilities float32 (N, n_classes) of a run's "test" or "valid" part.
+
+    Raises InputError if there are none: see `read_answers` for runs that keep labels alone.
+    """
+    arrays = _read_arrays(folder, f"{part}_actual", f"{part}_probabilities")
+    return arrays[0].astype(np.int64), arrays[1].astype(np.float32)
+
+
+def read_answers(folder: Path, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
+    """Labels and predicted labels, int64 (N,) each, of a run's "test" or "valid" part."""
+    arrays = _read_arrays(folder, f"{part}_actual", f"{part}_predicted")
+    return arrays[0].astype(np.int64), arrays[1].astype(np.int64)
+
+
+def _read_arrays(folder: Path, *names: str) -> list[np.ndarray]:
     try:
         with np.load(folder / PREDICTIONS) as arrays:
-            return arrays[f"{part}_actual"], arrays[f"{part}_probabilities"]
+            return [arrays[name] for name in names]
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         raise InputError(
-            f"{folder / PREDICTIONS} is not there or damaged; run the training notebook again."
+            f"{folder / PREDICTIONS} is damaged or does not hold {names[-1]}; run the training again."
         ) from None
 
 
-def read_history(folder: Path) -> "pd.DataFrame":
+def read_history(folder: Path) -> "pd.DataFrame":  # noqa: F821  see save_run
     """One row per epoch: epoch, train_loss, valid_loss, valid_accuracy, learning_rate."""
-    import pandas as pd  # here, since whoever only wants a prediction need not wait for it
+    import pandas as pd  # a second, which whoever only wants a prediction need not wait
 
     return pd.read_csv(folder / HISTORY)
 
 
-def check_band(name: str, value: float, band: tuple[float, float] | None) -> str:
-    """A sentence that holds no learned number, if the value lies in the band (or there is none); else AssertionError."""
-    if band is None:
-        return f"no band is set for the {name} of this run"
-    low, high = band
-    assert low <= value <= high, f"{name} {value:.4f} lies outside of {low} to {high}"
-    return f"{name} lies within {low} to {high}"
+def load_results(outputs: str) -> "pd.DataFrame":  # noqa: F821  see save_run
+    """A row for each run and each study that it belongs to, with all its parameters and results.
+
+    `run` is its folder below `outputs`: load_results("outputs/reference").query("study == 'size'").
+    Raises InputError if nothing has been run there.
+    """
+    import pandas as pd  # see read_history
+
+    path = outputs_folder(outputs) / RESULTS
+    rows = read_json(path, list)
+    if not rows:
+        raise InputError(f"{outputs} has no finished run: `invoke run-all` with its profile first.")
+    return pd.DataFrame(rows).explode("studies").rename(columns={"studies": "study"})
+
+
+def whose_results(outputs: str) -> str:
+    """A sentence that says whose results a chapter shows, and how to look at another profile's."""
+    name = Path(outputs).name
+    origin = "come with the repository" if name in ("reference", "emnist") else "were made here"
+    return (
+        f"These are the results of profile `{name}`, which {origin}. For those of another profile, "
+        'set `outputs = "outputs/NAME"` above, after `invoke run-all --profile NAME`.'
+    )
+
+
+def save_findings(outputs: str, chapter: str, findings: dict) -> None:
+    """What a chapter concludes, for the report: numbers, tables, and sentences as Markdown."""
+    write_json(outputs_folder(outputs) / FINDINGS / f"{chapter}.json", findings)
+
+
+def check_band(name: str, value: float, band: tuple[float, float] | None) -> None:
+    """AssertionError unless the value lies in the band, or there is none."""
+    if band is not None:
+        low, high = band
+        assert low <= value <= high, f"{name} {value:.4f} lies outside of {low} to {high}"

@@ -3,6 +3,6 @@
 Behind it: the generator, the readers, what classes are called, EMNIST's image format, the cache.
 """
 
-from lib.data.load import CharacterData, capped, load_data
+from lib.data.load import CharacterData, capped, data_of, draw, load_data
 
-__all__ = ["CharacterData", "capped", "load_data"]
+__all__ = ["CharacterData", "capped", "data_of", "draw", "load_data"]

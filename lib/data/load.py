@@ -1,5 +1,6 @@
 """Characters to train, validate and test on, whatever their source: the one way into data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from tqdm import tqdm
 
 from lib.data.cache import cached_arrays, digest, save_blocks
 from lib.data.classes import BYCLASS, class_names, split_labels
+from lib.errors import InputError
 from lib.files import ROOT
 from lib.params import DataParameters, check
 
@@ -65,6 +67,37 @@ def load_data(parameters: DataParameters | None = None, **overrides) -> Characte
         _save_part(target, "valid", source, rows[in_valid])
 
     return replace(source, **cached_arrays(f"divided/{key}", build), parameters=parameters)
+
+
+def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
+    """The characters that a run was given, all of them, by its row of the results.
+
+    Results hold no paths: `archive` or `folder` say where the source is. Raises InputError as
+    load_data does, and where what is there now is not what the run was given.
+    """
+    paths = {"archive": archive} if row["source"] == "emnist" else {"folder": folder}
+    fields = {key: row[key] for key in DataParameters.model_fields if key in row}
+    plain = {
+        key: getattr(value, "item", lambda value=value: value)() for key, value in fields.items()
+    }
+    data = load_data(**plain | {key: path for key, path in paths.items() if path})
+    if data.checksum != row["checksum"]:
+        raise InputError(
+            f"The characters of run {row['run']} have changed since it was made: run its profile again."
+        )
+    return data
+
+
+def draw(data: CharacterData, n: int, seed: int) -> CharacterData:
+    """The data with n training images, of each class its share and at least one; all for n = 0."""
+    total = len(data.train_labels)
+    if not 0 < n < total:
+        return data
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(data.train_labels == label) for label in np.unique(data.train_labels)]
+    chosen = [rng.permutation(some)[: max(1, round(n * len(some) / total))] for some in classes]
+    rows = np.sort(np.concatenate(chosen))
+    return replace(data, train_images=data.train_images[rows], train_labels=data.train_labels[rows])
 
 
 def capped(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:

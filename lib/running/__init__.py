@@ -1,1 +1,98 @@
-"""A profile's plan, what of it must be run, and running it: papermill on dask."""
+"""A profile's plan, what of it must be run, and running it: papermill on dask.
+
+Behind it: `plan` and `studies` say what there is to run, `staleness` what has changed, `notebook`
+runs one notebook in a process of its own, `cluster` many at a time, `progress` shows it.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from lib.errors import InputError
+from lib.files import METRICS, RESULTS, complete_runs, outputs_folder, read_json, write_json
+from lib.params import PROFILES, DataParameters, Profile
+from lib.running.plan import (
+    NOTEBOOKS,
+    Outcome,
+    Step,
+    is_running,
+    n_cores,
+    notebook_named,
+    only_one_run,
+    plan,
+    share_of_cores,
+)
+from lib.running.staleness import read_record, reasons
+
+__all__ = [
+    "NOTEBOOKS",
+    "Outcome",
+    "Step",
+    "is_running",
+    "n_cores",
+    "notebook_named",
+    "only_one_run",
+    "plan",
+    "read_record",
+    "reasons",
+    "run_all",
+]
+
+
+def run_all(
+    profile: Profile,
+    checksum_of: Callable[[DataParameters], str],
+    jobs: int = 0,
+    notebook: str = "",
+    scheduler: str = "",
+    force: bool = False,
+    notebooks: Path = NOTEBOOKS,
+) -> dict[str, Outcome]:
+    """Runs what is not fresh of a profile, or of one of its notebooks, and keeps results.json.
+
+    checksum_of: makes or downloads the characters that some parameters name, and gives their
+    checksum. `jobs` notebooks at a time (0: as many as the cores, or graphics cards, allow) on this
+    machine, or those of a dask `scheduler`. Raises InputError for whatever the user can mend; a
+    notebook that fails is an outcome, not an error.
+    """
+    source = PROFILES / f"{profile._name}.yml"
+    with only_one_run(profile.outputs):
+        before = source.read_bytes()
+        everything = plan(profile, checksum_of, notebooks)
+        steps = [step for step in everything if notebook in ("", Path(step.notebook).stem)]
+        if not steps:
+            raise InputError(
+                f"Profile {profile._name} has no study for {notebook}; add one to {source.name}."
+            )
+        outcomes = {step.name: Outcome("fresh") for step in steps}
+        write_results(profile.outputs, everything)
+        if force or any(reasons(step, read_record(step)) for step in steps):
+            from lib.running.cluster import run_steps  # with it comes dask, which takes a second
+
+            outcomes = run_steps(
+                steps,
+                jobs,
+                share_of_cores(profile, everything),
+                scheduler,
+                force,
+                ended=lambda step: step.run and write_results(profile.outputs, everything),
+            )
+        if source.read_bytes() != before:
+            raise InputError(
+                f"params/{source.name} was changed while it ran: the results are of what it said "
+                "before; run the same command again for what it says now."
+            )
+    return outcomes
+
+
+def write_results(outputs: str, steps: list[Step]) -> None:
+    """results.json: the metrics of every finished run, with its name and the studies it serves."""
+    outputs, rows = outputs_folder(outputs), []
+    pairs = {(step.run, study) for step in steps if step.run for study in step.studies}
+    for folder in complete_runs(outputs):
+        try:
+            metrics = read_json(folder / METRICS)
+        except InputError:
+            continue  # damaged: its record says so, and it is run again
+        studies = sorted(study for run, study in pairs if run == folder.name)
+        rows.append({"run": folder.name, "studies": studies} | metrics)
+    write_json(outputs / RESULTS, rows)

@@ -1,52 +1,48 @@
-"""What a step's result depends on, the record of that beside the result, and whether the two still agree.
+"""What a step's result depends on, the record of that, and whether the two still agree.
 
-A step depends on its code cells, its parameters, the modules of lib that it imports (and those that they import), the
-data, the files that it reads, and the versions of what computes. A record holds all of it as digests, with the files
-that were written; it is a small JSON file beside the executed notebook, written last and as a whole.
+A step depends on its code cells, its parameters, the modules of lib that it imports (and those that
+they import), the source of its networks, the characters, the files that it reads, and the versions
+of what computes. A record holds all of it as digests, with the files that were written; it is a
+small JSON file beside the executed notebook, written last and as a whole.
+
+Three parts of lib stand in no record. What lib/data made is there as the checksum of its arrays;
+lib/running runs notebooks and is not run in them; and of lib/networks.py only what a step's
+networks are made of counts.
 """
 
-import ast
 import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 from lib.files import CHECKPOINT, ROOT, outputs_folder, read_json, write_json
+from lib.running.code import code_digest, modules, network_digest, notebook_digest, state
 
-ELSEWHERE = (
-    "archive",
-    "folder",
-    "outputs",
-)  # parameters that are paths: the data's checksum stands for what is there
-RUNS_NOTEBOOKS = {
-    f"lib/running/{name}.py"
-    for name in ("__init__", "plan", "staleness", "cluster", "notebook", "execute", "progress")
-}
-DRAWS = {
-    "lib/plots.py"
-}  # for the pictures in a training's notebook alone nobody wants to train again
-RECORD = 1  # version of the record's layout
+ELSEWHERE = ("archive", "folder", "outputs")  # paths: the checksum stands for what is there
+DRAWS = {"lib/plots.py"}  # nobody wants to train again for the pictures in a training's notebook
+RECORD = 2  # version of the record's layout
 
 
 def dependencies(step) -> dict[str, dict]:
     """All that the step's result depends on, now: kind, then name, then value or MD5."""
     notebook = ROOT / step.notebook
     return {
-        "notebook code": {notebook.name: _notebook_digest(notebook, _state(notebook))},
+        "notebook code": {notebook.name: notebook_digest(notebook)},
         "parameter": {
             name: value for name, value in step.parameters.items() if name not in ELSEWHERE
         },
         "lib": {
-            name: _code_digest(ROOT / name, _state(ROOT / name))
+            name: code_digest(ROOT / name)
             for name in modules(notebook)
-            if not (step.run_folder and name in DRAWS)
+            if not (step.run and name in DRAWS)
         },
+        "network": {name: network_digest(name) for name in step.networks},
         "data": {"checksum": step.checksum},
         "library": dict(_versions()),
+        "study": {} if step.run else step.studies,
         "input": {name: input_digest(outputs_folder(step.outputs), name) for name in step.reads},
     }
 
@@ -72,9 +68,10 @@ def reasons(step, record: dict | None) -> list[str]:
 
 
 def _describe(kind: str, name: str, before, after) -> str:
-    """One change in words: "parameter epochs: 3 -> 6", "lib plots.py", "input learning_rates.json"."""
+    """One change in words: "parameter epochs: 3 -> 6", "lib plots.py", "input rates.json"."""
     if kind in ("parameter", "library"):
-        return f"{kind} {name}: {'none' if before is None else before} -> {'none' if after is None else after}"
+        old, new = ("none" if value is None else value for value in (before, after))
+        return f"{kind} {name}: {old} -> {new}"
     if kind == "lib":
         return f"{kind} {name.removeprefix('lib/')}"
     return kind if kind in ("data", "notebook code") else f"{kind} {name.replace('#', ' of ')}"
@@ -176,7 +173,7 @@ def input_digest(folder: Path, name: str) -> str:
         return ""
     if not key:
         return file_digest(
-            folder / file, _written(folder / "notebooks", _state(folder / "notebooks")).get(file)
+            folder / file, _written(folder / "notebooks", state(folder / "notebooks")).get(file)
         )
     entry = read_json(folder / file).get(key)
     return (
@@ -191,90 +188,6 @@ def _written(notebooks: Path, _state) -> dict[str, dict]:
     return {
         name: written for record in records if record for name, written in record["writes"].items()
     }
-
-
-def modules(source: Path) -> list[str]:
-    """The files of lib that a notebook imports, and those they import, in alphabetical order: lib/data.py, ..."""
-    found, waiting = set(), [source]
-    while waiting:
-        path = waiting.pop()
-        imported = _imports(path, _state(path)) - found - RUNS_NOTEBOOKS
-        found |= imported
-        waiting += [ROOT / name for name in imported]
-    return sorted(found)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-@cache
-def _imports(path: Path, _state) -> set[str]:
-    names = {"lib"} if path.suffix == ".py" else set()
-    for tree in _trees(path):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = (
-        f"{name.replace('.', '/')}{end}"
-        for name in names
-        if name.split(".")[0] == "lib"
-        for end in (".py", "/__init__.py")
-    )
-    return {file for file in files if (ROOT / file).is_file()}
-
-
-def _trees(path: Path) -> Iterator[ast.Module]:
-    """A module's, or each code cell's, syntax tree; a cell that is not plain Python has an empty one."""
-    for source in [path.read_text(encoding="utf-8")] if path.suffix == ".py" else code_cells(path):
-        try:
-            yield ast.parse(source)
-        except SyntaxError:
-            yield ast.Module([], [])
-
-
-@cache
-def _code_digest(path: Path, _state) -> str:
-    return digest_of_code([path.read_text(encoding="utf-8")])
-
-
-@cache
-def _notebook_digest(path: Path, _state) -> str:
-    return digest_of_code(code_cells(path))
-
-
-def code_cells(notebook: Path) -> list[str]:
-    """The code of a notebook, cell by cell, less its parameters, which are compared by their values."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [
-        cell
-        for cell in cells
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
-    ]
-    return ["".join(cell["source"]) for cell in code]
-
-
-def digest_of_code(sources: list[str]) -> str:
-    """MD5 of what the code does: comments, docstrings and layout do not count."""
-    md5 = hashlib.md5()
-    for source in sources:
-        try:
-            md5.update(ast.dump(_without_docstrings(ast.parse(source))).encode())
-        except SyntaxError:  # IPython's own, such as %timeit
-            md5.update(source.encode())
-    return md5.hexdigest()
-
-
-def _without_docstrings(tree: ast.Module) -> ast.Module:
-    for node in ast.walk(tree):
-        if isinstance(
-            node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-        ) and ast.get_docstring(node):
-            node.body = node.body[1:]
-    return tree
 
 
 @cache

@@ -1,1 +1,37 @@
-"""A fastai Learner for one network, and callbacks for its fit."""
+"""A fastai Learner for one network, callbacks for its fit, and what the trained network is worth.
+
+Behind it: `batches` and `augment` feed it, `callbacks`, `checkpoint` and `trackers` go along with
+`fit`, `start` brings weights from elsewhere, `evaluate` predicts and measures.
+"""
+
+from lib.training.checkpoint import Checkpoint
+from lib.training.evaluate import history, measure_run, predict_parts, predict_probabilities
+from lib.training.learner import (
+    choose_precision,
+    early_stopping,
+    found_rate,
+    make_learner,
+    rate_conditions,
+    rate_schedule,
+    suggested,
+)
+from lib.training.start import load_start
+from lib.training.trackers import log_elsewhere, tracking
+
+__all__ = [
+    "Checkpoint",
+    "choose_precision",
+    "early_stopping",
+    "found_rate",
+    "history",
+    "load_start",
+    "log_elsewhere",
+    "make_learner",
+    "measure_run",
+    "predict_parts",
+    "predict_probabilities",
+    "rate_conditions",
+    "rate_schedule",
+    "suggested",
+    "tracking",
+]

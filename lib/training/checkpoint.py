@@ -1,62 +1,78 @@
-"""Resuming: a training leaves a checkpoint after each epoch, and the same call continues from it to the same bits."""
+"""Resuming: a training leaves a checkpoint after each epoch and goes on from it to the same bits."""
 
 import io
 import json
-import os
 import random
 import time
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import CancelEpochException, CancelFitException
+from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import SaveModelCallback, TrackerCallback
-from fastai.learner import Learner, replacing_yield
-from fastai.torch_core import get_model, rank_distrib, to_device
+from fastai.learner import Learner
+from fastai.torch_core import to_device
+from filelock import FileLock, Timeout
 
 from lib.data.cache import digest
 from lib.errors import InputError
-from lib.files import shown_path
-from lib.runs import device_name, versions
+from lib.files import shown_path, write_whole
+from lib.models import versions
+from lib.runs import device_name
 from lib.training.callbacks import AverageWeights
 
 
-class Checkpoint:
-    """The file of one training: written after each epoch, read where the same training begins again.
+class Checkpoint(Callback):
+    """Given to a fit, it writes the file after each epoch, and the same fit begins after the last.
 
-    `conditions`, which JSON can hold, decide with the learner's state whether it is the same. Without a path nothing
-    is read or written. Of several processes the first reads and writes, and each gets its own random states.
+    `conditions`, which JSON can hold, decide with the learner's weights and random states whether it
+    is the same. `seconds` is how long it has trained, earlier sessions included. Raises InputError
+    where the file cannot be written (the old one is kept) or another training writes it.
     """
 
-    def __init__(self, path: Path | None = None, conditions: dict | None = None):
+    order, run_valid = 200, False  # after all others
+
+    def __init__(self, path: Path, conditions: dict):
         self.path, self.conditions = path, conditions
-        self.key, self.epochs, self.start = "", 0, time.perf_counter()
+        self.first, self.seconds, self.asleep = 0, 0.0, []
 
-    def seconds(self) -> float:
-        """Seconds trained until now, earlier sessions included, less what was lost of them."""
-        return time.perf_counter() - self.start
+    def before_fit(self):
+        self.lock = only_one_training(self.path)
+        self.key = training_key(self.learn, self.conditions)
+        kept = self.read()
+        if kept:
+            set_training_state(self.learn, kept["training"])
+            set_random_states(self.learn, kept["random"])
+            self.first, self.seconds = kept["next_epoch"], kept["seconds"]
+            show_earlier_epochs(self.learn)
+            # fastai calls after_epoch for an epoch that is left out, too: the others must not count it
+            self.asleep = [other for other in self.learn.cbs if other is not self and other.run]
+            for other in self.asleep:
+                other.run = False
+        self.began = time.perf_counter() - self.seconds
 
-    def restore(self, learner: Learner) -> int:
-        """Brings the learner to where the file left this training, and returns the epoch, from 0, to go on with."""
-        if self.path is None:
-            return 0
-        self.key = training_key(learner, self.conditions)
-        kept = from_all(None if rank_distrib() else self.read())[0]
-        if kept is None:
-            return 0
-        try_one_batch(learner)  # else three processes or more round the next one otherwise
-        set_training_state(learner, kept["training"])
-        set_random_states(learner, kept["random"][rank_distrib()])
-        self.start -= kept["seconds"]
-        self.epochs = len(learner.recorder.values)
-        show_earlier_epochs(learner)
-        return kept["next_epoch"]
+    def before_epoch(self):
+        if self.epoch < self.first:
+            raise CancelEpochException
+
+    def after_epoch(self):
+        if self.epoch >= self.first:
+            self.write(self.epoch + 1)
+        elif self.epoch == self.first - 1:
+            for other in self.asleep:
+                other.run = True
+
+    def after_cancel_fit(self):
+        self.write(self.n_epoch)  # early stopping has ended it
+
+    def after_fit(self):
+        self.seconds = time.perf_counter() - self.began
+        self.lock.release()
 
     def read(self) -> dict | None:
-        """What the file holds; None, and a line that says why, if it is not whole or not of this training."""
+        """What the file holds; None, and a line that says why, if it is of no use here."""
         if not self.path.exists():
             return None
         try:
@@ -68,62 +84,37 @@ class Checkpoint:
             problem = "is damaged"
         print(f"{shown_path(self.path)} {problem}: starting anew", flush=True)
 
-    def write(self, learner: Learner, next_epoch: int) -> None:
-        """Replaces the file by the learner's state; InputError, the old one being kept, where it cannot be written."""
-        if self.path is None:
-            return
-        states = from_all(random_states(learner))
-        if rank_distrib():
-            return
-        content = io.BytesIO()
-        torch.save(
-            {
-                "key": self.key,
-                "next_epoch": next_epoch,
-                "seconds": self.seconds(),
-                "random": states,
-                "training": training_state(learner),
-            },
-            content,
-        )
-        try:
-            replace_file(self.path, content.getbuffer())
-        except OSError as error:
-            then = f"continues after epoch {self.epochs}" if self.epochs else "starts anew"
-            raise InputError(
-                f"{shown_path(self.path)} cannot be written ({error.strerror or error}); "
-                f"free some space and run again: it {then}."
-            ) from None
-        self.epochs = len(learner.recorder.values)
+    def write(self, next_epoch: int) -> None:
+        content, self.seconds = io.BytesIO(), time.perf_counter() - self.began
+        state = {
+            "key": self.key,
+            "next_epoch": next_epoch,
+            "seconds": self.seconds,
+            "random": random_states(self.learn),
+            "training": training_state(self.learn),
+        }
+        torch.save(state, content)
+        write_whole(self.path, content.getvalue())
 
 
-class ResumableLearner(Learner):
-    """fastai's Learner; a fit inside of `kept_in` writes a checkpoint after each epoch and begins after the last it finds.
-
-    Not a callback: this comes after all of them, even where one has ended the fit, and its errors keep their message.
-    """
-
-    checkpoint = Checkpoint()
-
-    @contextmanager
-    def kept_in(self, checkpoint: Checkpoint):
-        return replacing_yield(self, "checkpoint", checkpoint)
-
-    def _do_fit(self):
-        for self.epoch in range(self.checkpoint.restore(self), self.n_epoch):
-            try:
-                self._with_events(self._do_epoch, "epoch", CancelEpochException)
-            except CancelFitException:  # by early stopping
-                self.checkpoint.write(self, next_epoch=self.n_epoch)
-                raise
-            self.checkpoint.write(self, next_epoch=self.epoch + 1)
+def only_one_training(path: Path) -> FileLock:
+    """The lock of a training's folder, taken; InputError if another process has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(".training.lock"), is_singleton=True)
+    try:
+        lock.acquire(timeout=5)  # a process that is killed may take a moment
+    except Timeout:
+        raise InputError(
+            f"Another process trains in {shown_path(path.parent)}: wait for its end, "
+            "or give this run another folder."
+        ) from None
+    return lock
 
 
 def show_earlier_epochs(learner: Learner) -> None:
-    """A line, and where fastai's bar and table are shown, their earlier part: the bar cannot begin with a later epoch."""
+    """A line, and where fastai's bar and table are shown, their earlier part."""
     values = learner.recorder.values
-    if not rank_distrib():
-        print(f"continuing after epoch {len(values)} of {learner.n_epoch}", flush=True)
+    print(f"continuing after epoch {len(values)} of {learner.n_epoch}", flush=True)
     if bar := getattr(getattr(learner, "progress", None), "mbar", None):
         bar.update(0)
     for epoch, row in enumerate(values):
@@ -131,25 +122,20 @@ def show_earlier_epochs(learner: Learner) -> None:
 
 
 def training_key(learner: Learner, conditions: dict) -> str:
-    """A digest of all that decides how a training goes, the code aside: conditions, versions, device, and where it begins."""
-    weights = {
-        name: digest(value.numpy(force=True))
-        for name, value in get_model(learner.model).state_dict().items()
-    }
+    """A digest of all that decides how a training goes, the code aside."""
+    state = learner.model.state_dict()
+    weights = {name: digest(value.numpy(force=True)) for name, value in state.items()}
     machine = [versions(), device_name(learner.dls.device), torch.get_num_threads()]
-    return digest(
-        json.dumps(
-            [conditions, machine, weights, from_all(random_states(learner))],
-            default=torch.Tensor.tolist,
-        )
-    )
+    began = [conditions, machine, weights, random_states(learner)]
+    return digest(json.dumps(began, default=torch.Tensor.tolist))
 
 
 def training_state(learner: Learner) -> dict:
-    """Where a training is after an epoch, random states aside, in types that torch.load takes without running code."""
-    recorder, scaler, every = learner.recorder, getattr(learner, "scaler", None), learner._grab_cbs
+    """Where a training is after an epoch, in types that torch.load takes without running code."""
+    recorder, every = learner.recorder, learner._grab_cbs
+    scaler, smooth = getattr(learner, "scaler", None), recorder.smooth_loss
     return {
-        "weights": get_model(learner.model).state_dict(),
+        "weights": learner.model.state_dict(),
         "optimiser": {
             "state": learner.opt.state_dict()["state"],
             "hypers": [
@@ -175,29 +161,17 @@ def training_state(learner: Learner) -> dict:
         "iters": list(recorder.iters),
         "losses": numbers(recorder.losses),
         "lrs": numbers(recorder.lrs),
-        "smooth_loss": {
-            "count": recorder.smooth_loss.count,
-            "val": recorder.smooth_loss.val.as_subclass(torch.Tensor),
-        },
+        "smooth_loss": {"count": smooth.count, "val": smooth.val.as_subclass(torch.Tensor)},
         "train_iter": learner.train_iter,
     }
 
 
 def set_training_state(learner: Learner, state: dict) -> None:
-    """Puts back what training_state took; fastai's callbacks must have begun their fit, which clears most of it."""
-    get_model(learner.model).load_state_dict(state["weights"])
+    """Puts back what training_state took; the callbacks must have begun their fit."""
+    learner.model.load_state_dict(state["weights"])
     learner.opt.load_state_dict(to_device(state["optimiser"], learner.dls.device))
     if state["scaler"]:
         learner.scaler.load_state_dict(state["scaler"])
-    set_callbacks(learner, state)
-    recorder, learner.train_iter = learner.recorder, state["train_iter"]
-    recorder.values, recorder.iters = state["values"], state["iters"]
-    recorder.losses, recorder.lrs = list(state["losses"].float()), state["lrs"].tolist()
-    vars(recorder.smooth_loss).update(state["smooth_loss"])
-
-
-def set_callbacks(learner: Learner, state: dict) -> None:
-    """The callbacks' part of set_training_state."""
     for callback, average in zip(learner._grab_cbs(AverageWeights), state["averages"]):
         callback.averaged.load_state_dict(average)
     for callback, hps in zip(learner._grab_cbs(ParamScheduler), state["schedules"]):
@@ -205,9 +179,13 @@ def set_callbacks(learner: Learner, state: dict) -> None:
     for callback, tracked in zip(learner._grab_cbs(TrackerCallback), state["trackers"]):
         callback.best, callback.wait = tracked["best"], tracked["wait"]
     for file, weights in zip(best_files(learner), state["best_weights"]):
-        if weights is not None and not rank_distrib():
+        if weights is not None:
             file.parent.mkdir(parents=True, exist_ok=True)
             torch.save(weights, file)
+    recorder, learner.train_iter = learner.recorder, state["train_iter"]
+    recorder.values, recorder.iters = state["values"], state["iters"]
+    recorder.losses, recorder.lrs = list(state["losses"].float()), state["lrs"].tolist()
+    vars(recorder.smooth_loss).update(state["smooth_loss"])
 
 
 def numbers(values: list) -> torch.Tensor:
@@ -217,22 +195,21 @@ def numbers(values: list) -> torch.Tensor:
 
 def best_files(learner: Learner) -> list[Path]:
     """Where fastai keeps the best weights until the end of the fit."""
-    return [
-        learner.path / learner.model_dir / f"{callback.fname}.pth"
-        for callback in learner._grab_cbs(SaveModelCallback)
-    ]
+    folder = learner.path / learner.model_dir
+    return [folder / f"{callback.fname}.pth" for callback in learner._grab_cbs(SaveModelCallback)]
 
 
 def random_states(learner: Learner) -> dict:
-    """Every random state of this process that training may draw from, as plain values and tensors."""
+    """Every random state of this process that training may draw from, as plain values."""
     name, keys, *rest = np.random.get_state()
+    mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
     return {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
-        "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
-        "loaders": [loader.rng.getstate() for loader in plain_loaders(learner)],
+        "mps": mps,
+        "loaders": [loader.rng.getstate() for loader in learner.dls],
     }
 
 
@@ -244,48 +221,13 @@ def set_random_states(learner: Learner, states: dict) -> None:
     torch.cuda.set_rng_state_all(states["cuda"])
     if states["mps"]:
         torch.mps.set_rng_state(*states["mps"])
-    for loader, state in zip(plain_loaders(learner), states["loaders"]):
+    for loader, state in zip(learner.dls, states["loaders"]):
         loader.rng.setstate(state)
 
 
-def plain_loaders(learner: Learner) -> list:
-    """The loaders of training and validation without fastai's wrapper for several processes, which has no random state."""
-    return [getattr(loader, "dl", loader) for loader in learner.dls]
-
-
-def try_one_batch(learner: Learner) -> None:
-    """Brings about what only a first batch does: gradients exist, in the order in which several processes add them up."""
-    images, labels = (part.as_subclass(torch.Tensor) for part in next(iter(learner.dls.train)))
-    learner.loss_func(learner.model.train()(images), labels).backward()
-    learner.opt.zero_grad()
-
-
-def from_all(value) -> list:
-    """The values that all processes have, in the order of their ranks; each of them must call this."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return [value]
-    values = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
-
-
 def load_whole(path: Path) -> dict:
-    """The content of a file that torch saved; an error if a byte of it has changed (torch itself does not look)."""
+    """What torch saved; an error if a byte of it has changed (torch itself does not look)."""
     with zipfile.ZipFile(path) as file:
         if file.testzip():
             raise zipfile.BadZipFile
     return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def replace_file(path: Path, content: memoryview) -> None:
-    """Writes the whole file or nothing: the old one stays until the new one is on the disk."""
-    part = path.with_name(f"{path.name}.part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)

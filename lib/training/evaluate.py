@@ -1,4 +1,4 @@
-"""What a trained network is worth: its predictions, accuracies and losses, with the conditions they were measured under."""
+"""What a trained network is worth: predictions, accuracies and losses, with their conditions."""
 
 import numpy as np
 import pandas as pd
@@ -7,16 +7,19 @@ import torch.nn.functional as F
 from fastai.learner import Learner
 
 from lib.data import CharacterData
+from lib.files import shown_path
+from lib.models import versions
 from lib.networks import count_parameters
 from lib.params import TrainingParameters
-from lib.runs import device_name, versions
+from lib.runs import device_name
 
+SMALLEST = 6e-8  # probability that half precision can hold
 MEASURED_ON = 5_000  # at most so many training images are used to measure the accuracy on train
 SHIFTS = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-1, -1)]
 
 
 def history(learner: Learner) -> pd.DataFrame:
-    """One row per epoch: epoch (from 1), train_loss and valid_loss (nats), valid_accuracy (0 to 1), learning_rate at its end."""
+    """One row per epoch, from 1: losses (nats), valid_accuracy (0 to 1), learning_rate at its end."""
     recorder = learner.recorder
     table = pd.DataFrame(recorder.values, columns=["train_loss", "valid_loss", "valid_accuracy"])
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
@@ -28,27 +31,19 @@ def history(learner: Learner) -> pd.DataFrame:
 
 
 def predict_probabilities(model: torch.nn.Module, images: np.ndarray, views: int = 1) -> np.ndarray:
-    """Class probabilities float32 (N, n_classes) of uint8 (N, 28, 28), computed as in training but without dropout.
+    """Class probabilities float32 (N, n_classes) of uint8 (N, 28, 28), without dropout.
 
-    `views` 5 or 9 averages them over the image and its copies shifted by a pixel, along the axes or diagonally as well.
+    `views` 5 or 9 averages them over the image and its copies shifted by a pixel, along the axes or
+    diagonally as well.
     """
-    device = next(model.parameters()).device
-    batches = (
-        torch.tensor(images[i : i + 1024], device=device) for i in range(0, len(images), 1024)
-    )
+    device, found = next(model.parameters()).device, []
     model.eval()
     with torch.no_grad():
-        return np.concatenate(
-            [
-                torch.stack(
-                    [F.softmax(model(shifted(xb, *shift)), dim=1) for shift in SHIFTS[:views]]
-                )
-                .mean(dim=0)
-                .cpu()
-                .numpy()
-                for xb in batches
-            ]
-        )
+        for start in range(0, len(images), 1024):
+            xb = torch.tensor(images[start : start + 1024], device=device)
+            seen = [model(shifted(xb, *shift)).softmax(dim=1) for shift in SHIFTS[:views]]
+            found.append(torch.stack(seen).mean(dim=0).cpu().numpy())
+    return np.concatenate(found)
 
 
 def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
@@ -58,20 +53,33 @@ def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
 
 
 def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
-    """Accuracy (0 to 1) and mean cross-entropy (nats) of probabilities (N, n_classes) against labels (N,)."""
+    """Accuracy (0 to 1) and mean cross-entropy (nats) of probabilities (N, n_classes)."""
     likelihood = probabilities[np.arange(len(labels)), labels]
     return {
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
-        "loss": float(-np.log(np.maximum(likelihood, 1e-12)).mean()),
+        "loss": float(-np.log(np.maximum(likelihood, SMALLEST)).mean()),
     }
 
 
 def predict_parts(model: torch.nn.Module, data: CharacterData, views: int = 1) -> dict[str, tuple]:
-    """For "valid" and for "test": the actual labels (N,) and the class probabilities (N, n_classes) of that part, in its order."""
-    return {
-        "valid": (data.valid_labels, predict_probabilities(model, data.valid_images, views)),
-        "test": (data.test_labels, predict_probabilities(model, data.test_images, views)),
+    """For "valid" and "test": labels (N,) and probabilities (N, n_classes), in the part's order.
+
+    The probabilities are rounded to half precision, in which they are kept: what is measured now is
+    what every chapter reads later.
+    """
+    parts = {
+        "valid": (data.valid_labels, data.valid_images),
+        "test": (data.test_labels, data.test_images),
     }
+    return {
+        part: (labels, rounded(predict_probabilities(model, images, views)))
+        for part, (labels, images) in parts.items()
+    }
+
+
+def rounded(probabilities: np.ndarray) -> np.ndarray:
+    """float32 values that half precision can hold."""
+    return probabilities.astype(np.float16).astype(np.float32)
 
 
 def measure_run(
@@ -82,38 +90,29 @@ def measure_run(
     seconds: float,
     predictions: dict[str, tuple],
 ) -> dict:
-    """Every number of a run with its conditions, ready for metrics.json. Accuracies 0 to 1, losses in nats, time in seconds.
+    """Every number of a run with its conditions, ready for metrics.json.
 
-    predictions: as `predict_parts` gives them.
+    Accuracies 0 to 1, losses in nats, time in seconds. predictions: as `predict_parts` gives them.
     """
+    device, model = learner.dls.device, learner.model
     step = max(1, -(-len(data.train_labels) // MEASURED_ON))
-    measured = {
-        "train": measure(
-            predict_probabilities(learner.model, data.train_images[::step], parameters.views),
-            data.train_labels[::step],
-        ),
-        **{
-            part: measure(probabilities, actual)
-            for part, (actual, probabilities) in predictions.items()
-        },
+    seen, labels = data.train_images[::step], data.train_labels[::step]
+    measured = {"train": measure(predict_probabilities(model, seen, parameters.views), labels)}
+    measured |= {part: measure(table, actual) for part, (actual, table) in predictions.items()}
+    scores = {
+        f"{part}_{name}": measured[part][name]
+        for name in ("accuracy", "loss")
+        for part in ("train", "valid", "test")
     }
-    device = learner.dls.device
-    division = (
-        data.parameters.model_dump(include={"cap", "valid_fraction", "data_seed"})
-        if data.parameters
-        else {}
-    )
     return {
+        **data.parameters.model_dump(exclude={"archive", "folder"}),
         **parameters.model_dump(),
+        "start": shown_path(parameters.start) if parameters.start else "",
         "learning_rate": float(learning_rate),
         "epochs_run": len(learner.recorder.values),
-        "precision": str(learner.model.precision).removeprefix("torch."),
-        "parameters": count_parameters(learner.model),
-        **{
-            f"{part}_{name}": values[name]
-            for name in ("accuracy", "loss")
-            for part, values in measured.items()
-        },
+        "precision": str(model.precision).removeprefix("torch."),
+        "parameters": count_parameters(model),
+        **scores,
         "optimiser": "Adam with decoupled weight decay, as fastai has it",
         "seconds": round(seconds, 2),
         "device": device.type,
@@ -122,10 +121,9 @@ def measure_run(
         "split": data.split,
         "note": data.note,
         "checksum": data.checksum,
-        **division,
         "n_classes": len(data.class_names),
         "n_train": len(data.train_labels),
-        "n_train_measured": len(data.train_labels[::step]),
+        "n_train_measured": len(labels),
         "n_valid": len(data.valid_labels),
         "n_test": len(data.test_labels),
         **versions(),

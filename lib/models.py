@@ -1,0 +1,152 @@
+"""Model files: weights, preparation and calibration of one network, as safetensors."""
+
+import json
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, safe_open, save_file
+
+from lib.errors import InputError
+from lib.files import write_whole
+from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
+
+UNCALIBRATED = {"temperature": 1.0, "likelihoods": []}  # as they are, and sets of every class
+
+
+def versions() -> dict:
+    """Versions of what a result depends on."""
+    return {
+        "torch": torch.__version__,
+        "fastai": version("fastai"),
+        "python": platform.python_version(),
+    }
+
+
+def round_weights(model: PreparedNetwork) -> None:
+    """Rounds kernels and matrices to half precision, in which they are kept, in place."""
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() > 1:
+                weights.copy_(weights.half())
+
+
+def save_model(
+    path: Path,
+    model: PreparedNetwork,
+    network: str,
+    class_names: list[str],
+    calibration: dict | None = None,
+) -> None:
+    """Writes a model: no code is run when it is loaded. calibration: as `calibrate` gives it.
+
+    Kernels and matrices are kept in half precision: call `round_weights` before measuring.
+    """
+    about = {
+        "network": network,
+        "class_names": class_names,
+        "calibration": calibration or UNCALIBRATED,
+        "versions": versions(),
+    }
+    rounded = {name for name, weights in model.named_parameters() if weights.dim() > 1}
+    weights = {
+        name: (value.half() if name in rounded else value).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    # one entry: safetensors writes several in random order, and the same weights would differ
+    metadata = {"model": json.dumps(about, ensure_ascii=False)}
+    write_whole(path, lambda part: save_file(weights, part, metadata))
+
+
+def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
+    """A model in float32, ready to predict, and its class names; InputError if the file is none of ours."""
+    about = read_about(path)
+    name, class_names = about["network"], about["class_names"]
+    with _refused(path):
+        with torch.device("meta"):  # shapes alone, no memory for what the file may not hold
+            fitting = PreparedNetwork(
+                make_network(name, len(class_names)), Preparation()
+            ).state_dict()
+        with safe_open(path, "pt") as file:
+            held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+        if held != {key: tuple(value.shape) for key, value in fitting.items()}:
+            raise ValueError(
+                f"its weights are not those of the network '{name}' for {len(class_names)} classes"
+            )
+        model = PreparedNetwork(make_network(name, len(class_names)), Preparation()).eval()
+        model.load_state_dict(load_file(path))
+        with torch.no_grad():
+            logits = model(
+                torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28)
+            )
+        if not torch.isfinite(logits).all():
+            raise ValueError("its answers are not numbers")
+    return model, class_names
+
+
+def read_calibration(path: Path) -> dict:
+    """A model file's calibration, as lib.analysis.calibration.calibrate gives it; InputError if the file is none of ours."""
+    return read_about(path)["calibration"]
+
+
+def read_about(path: Path) -> dict:
+    """What a model file says of itself: network, class_names, calibration, versions; InputError if it is none of ours."""
+    with _refused(path):
+        if not Path(path).is_file():
+            raise ValueError("there is no such file")
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get("model", "null"))
+        if not isinstance(about, dict):
+            raise ValueError("it does not say which network it holds")
+        _check_names(about.get("network"), about.get("class_names"))
+        _check_calibration(about.get("calibration"))
+    return about
+
+
+@contextmanager
+def _refused(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong with a model file into the one sentence of an InputError."""
+    try:
+        yield
+    except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"{path} is not a model of this project or is damaged ({reason}); give another one, or train it again."
+        ) from None
+
+
+def _check_names(network: object, class_names: object) -> None:
+    if not isinstance(network, str) or network not in NETWORKS:
+        raise ValueError(f"its network is none of {', '.join(NETWORKS)}")
+    if not isinstance(class_names, list) or not class_names or not all(map(_is_text, class_names)):
+        raise ValueError("its class names are not a list of texts")
+    if len(set(class_names)) < len(class_names):
+        raise ValueError("two of its classes have the same name")
+
+
+def _check_calibration(calibration: object) -> None:
+    if not isinstance(calibration, dict):
+        raise ValueError("it holds no calibration")
+    temperature, likelihoods = calibration.get("temperature"), calibration.get("likelihoods")
+    if not _is_number(temperature) or not 0.01 <= temperature <= 100:
+        raise ValueError("its temperature is not a number from 0.01 to 100")
+    if not isinstance(likelihoods, list) or not all(
+        _is_number(value) and 0 <= value <= 1 for value in likelihoods
+    ):
+        raise ValueError("its likelihoods are not a list of numbers from 0 to 1")
+    if likelihoods != sorted(likelihoods):
+        raise ValueError("its likelihoods are not sorted")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float)  # no truth values
+
+
+def _is_text(value: object) -> bool:
+    return (
+        isinstance(value, str) and value.encode(errors="ignore").decode() == value
+    )  # JSON may hold halves of letters, which cannot be printed

@@ -1,0 +1,118 @@
+"""A profile's studies, spelt out: which runs of 03-train there are, and what each is called."""
+
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from lib.errors import InputError
+from lib.files import MODEL, outputs_folder, run_name
+from lib.params import Profile, RunParameters, check, did_you_mean, existing_path, profile_names
+
+OWN = ("archive", "folder", "class_ratio")  # parameters that mean something to one source alone
+IMAGENET = "imagenet"  # as `start`: torchvision's weights of ResNet-18
+
+
+@dataclass
+class Run:
+    """One run of 03-train: all its parameters, what differs from the profile's, and its studies."""
+
+    parameters: RunParameters
+    differing: dict[str, Any]
+    studies: list[str] = field(default_factory=list)
+    needs: str = ""  # name of the run whose weights it begins with, if that is of the same plan
+
+    @property
+    def name(self) -> str:
+        """The run's folder, such as custom-seed0 or custom-seed0-epochs=3."""
+        return run_name(self.parameters.network, self.parameters.seed, self.differing)
+
+
+def planned_runs(profile: Profile) -> list[Run]:
+    """The runs of all studies, each once, those that start from others with what they start from.
+
+    Every network with every seed is the study `networks`. A study keeps labels alone unless it says
+    otherwise, or shares the run with one that keeps all, or another run starts from it.
+    Raises InputError for a study that cannot be.
+    """
+    runs: dict[str, Run] = {}
+    asked = {"networks": {"network": profile.networks, "keep": "all"}} | profile.studies
+    for study, grid in asked.items():
+        for run in study_runs(profile, study, {"keep": "labels"} | grid):
+            known = runs.setdefault(run.name, run)
+            known.studies.append(study)
+            if "all" in (run.parameters.keep, known.parameters.keep):
+                known.parameters.keep = "all"
+    for run in runs.values():
+        find_start(run, runs, profile)
+    return list(runs.values())
+
+
+def study_runs(profile: Profile, study: str, grid: dict[str, Any]) -> list[Run]:
+    """The runs of one study; a list in the grid means one for each of its values."""
+    own = {key: getattr(profile, key, None) for key in RunParameters.model_fields}
+    origins = dict.fromkeys([*RunParameters.model_fields, *grid], f"study {study}: ")
+    runs = []
+    for chosen in expand({"network": profile.networks, "seed": profile.seeds} | grid, study):
+        values = own | chosen
+        if values["source"] != profile.source:  # the profile's archive is of no use to another
+            values |= {key: RunParameters.model_fields[key].default for key in OWN} | chosen
+        parameters = check(RunParameters, values, origins)
+        dumped = parameters.model_dump(include=set(chosen) - {"network", "seed", "keep"})
+        differing = {key: value for key, value in dumped.items() if value != own[key]}
+        runs.append(Run(parameters, differing))
+    return runs
+
+
+def expand(grid: dict[str, Any], study: str) -> list[dict[str, Any]]:
+    """Every combination of a grid's values: {"a": [1, 2], "b": 3} gives two.
+
+    `variants` is a list of values that are set together: one combination of the rest for each.
+    """
+    variants = grid.get("variants", [{}])
+    if not isinstance(variants, list) or not all(isinstance(one, dict) for one in variants):
+        raise InputError(f"study {study}: variants must be a list of parameters, such as [{{}}].")
+    rest = {key: value for key, value in grid.items() if key != "variants"}
+    lists = [value if isinstance(value, list) else [value] for value in rest.values()]
+    combinations = [dict(zip(rest, values)) for values in product(*lists)]
+    return [one | variant for variant in variants for one in combinations]
+
+
+def find_start(run: Run, runs: dict[str, Run], profile: Profile) -> None:
+    """Turns the name that a run starts from into the path of a weights file."""
+    start, chosen = run.parameters.start, run.parameters
+    if start in ("", IMAGENET):
+        return
+    studies = {study for other in runs.values() for study in other.studies}
+    if start in studies:
+        same = [
+            other
+            for other in runs.values()
+            if start in other.studies
+            and (other.parameters.network, other.parameters.seed) == (chosen.network, chosen.seed)
+        ]
+        if len(same) != 1 or same[0] is run:
+            raise InputError(
+                f"start names the study {start}, which has {len(same)} runs of {chosen.network} "
+                f"with seed {chosen.seed}; it must have one."
+            )
+        same[0].parameters.keep, run.needs = "all", same[0].name
+        chosen.start = f"{profile.outputs}/{same[0].name}/{MODEL}"
+    elif start in profile_names():
+        chosen.start = f"outputs/{start}/{run_name(chosen.network, chosen.seed)}/{MODEL}"
+        if not outputs_folder(chosen.start).is_file():
+            raise InputError(
+                f"start names the profile {start}, which has no {chosen.network} of seed "
+                f"{chosen.seed} yet: run `invoke run-all --profile {start}` first."
+            )
+    else:
+        chosen.start = str(_existing(start, [*studies, *profile_names()]))
+
+
+def _existing(start: str, names: list[str]) -> Path:
+    try:
+        return existing_path("start", start)
+    except ValueError:
+        raise InputError(
+            f"start '{start}' is no study, profile or file{did_you_mean(start, names)}"
+        ) from None

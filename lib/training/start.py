@@ -1,0 +1,96 @@
+"""The weights that a training begins with, where they are not fresh ones."""
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from lib.errors import InputError
+from lib.files import MODEL, outputs_folder
+from lib.models import load_model
+from lib.networks import PreparedNetwork, ResNet18
+
+DAMAGE = (  # what a file that holds something else can raise, whichever way it is read
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)
+
+
+def load_start(model: PreparedNetwork, start: str, class_names: list[str]) -> None:
+    """Gives a fresh model the weights that `start` names; nothing happens where it is empty.
+
+    start: the model file of another run, from which preparation and weights are taken, and of the
+    last layer the rows of the classes that both know; or, for ResNet-18, "imagenet" (torchvision's
+    weights, downloaded once) or a file that holds them. Raises InputError for anything else.
+    """
+    if not start:
+        return
+    if isinstance(model.network, ResNet18):
+        load_imagenet(model.network, start)
+        return
+    path = outputs_folder(start)
+    pretrained, known = load_model(path / MODEL if path.is_dir() else path)
+    if type(pretrained.network) is not type(model.network):
+        raise InputError(f"start {start} holds another network than the one that is to be trained.")
+    model.preparation.load_state_dict(pretrained.preparation.state_dict())
+    carry_over(pretrained.network, known, model.network, class_names)
+
+
+def carry_over(old: nn.Module, known: list[str], new: nn.Module, names: list[str]) -> None:
+    """Copies a network's weights into one for other classes.
+
+    Of the last layer the rows of classes that both know are copied; those of new classes stay.
+    """
+    rows, old_rows = zip(
+        *((names.index(name), known.index(name)) for name in names if name in known)
+    )
+    last, own = f"classifier.{len(new.classifier) - 1}.", new.state_dict()
+    for name, value in old.state_dict().items():  # written into the network's own memory
+        if name.startswith(last):
+            own[name][list(rows)] = value[list(old_rows)].to(own[name])
+        else:
+            own[name].copy_(value)
+
+
+def load_imagenet(network: ResNet18, start: str) -> None:
+    """ImageNet's weights into all layers but the first, summed over the colours, and the last."""
+    try:
+        if start == "imagenet":
+            from torchvision.models import ResNet18_Weights  # seconds, and few runs need it
+
+            weights = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+        else:
+            weights = read_weights(Path(start))
+        weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)  # grey in all
+        own = network.body.state_dict()
+        weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+        network.body.load_state_dict(own | weights)
+    except DAMAGE as error:
+        problem = (str(error).strip().splitlines() or ["it is damaged"])[0].rstrip(":. ")
+        if isinstance(
+            error, pickle.UnpicklingError
+        ):  # torch's own words advise to run what is in it
+            problem = "it is no file of tensors alone"
+        raise InputError(
+            f"start {start} does not give the weights of torchvision's ResNet-18 ({problem}); give "
+            "the path of a good copy, or leave the study out."
+        ) from None
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """A state_dict from a .pth or .safetensors file; no code is run."""
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
