@@ -241,7 +241,7 @@ def test_nothing_is_wider_than_a_phone(visit):
     assert tab.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [375, 375]
     assert all(
         box["x"] >= 0 and box["x"] + box["width"] <= 375
-        for one in tab.locator(".hw-tryout *").all()
+        for one in tab.locator(".hw-drawing *").all()
         if (box := one.bounding_box())
     )
 

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lib.errors import InputError
-from lib.files import find_model
-from lib.reading.recogniser import NOT_A_CHARACTER, Prediction, Recogniser
+from lib.reading import Prediction, Recogniser, find_model
+from lib.reading.recogniser import NOT_A_CHARACTER
 
 SHOWN = 3  # alternatives in the table
 
@@ -18,22 +18,15 @@ SHOWN = 3  # alternatives in the table
 def predict(
     files: list[str], network: str, profile: str, model: str, coverage: str, as_json: bool
 ) -> None:
-    """Prints what each file shows; status 1 if one could not be read or holds no character."""
-    answers = Recogniser.load(
-        find_model(network, model, profile), read_coverage(coverage)
-    ).predict_all(files)
+    """Prints what each file shows; status 1 if one cannot be read or holds no character."""
+    recogniser = Recogniser.load(find_model(network, model, profile), read_coverage(coverage))
+    answers = recogniser.predict_all(files)
     if as_json:
-        print(
-            json.dumps(
-                [as_object(file, answer) for file, answer in zip(files, answers, strict=True)],
-                ensure_ascii=False,
-                indent=1,
-            )
-        )
+        entries = [as_object(file, answer) for file, answer in zip(files, answers, strict=True)]
+        print(json.dumps(entries, ensure_ascii=False, indent=1))
     else:
-        Console(highlight=False, width=None if sys.stdout.isatty() else 200).print(
-            as_table(files, answers)
-        )
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+        console.print(as_table(files, answers))
     if any(isinstance(answer, InputError) or answer.label == NOT_A_CHARACTER for answer in answers):
         sys.exit(1)
 
@@ -53,10 +46,7 @@ def as_object(file: str, answer: Prediction | InputError) -> dict:
     """One file's entry of the JSON list; the probabilities have four digits."""
     if isinstance(answer, InputError):
         return {"file": file, "error": str(answer)}
-    ranked = [
-        {"label": name, "confidence": round(probability, 4)}
-        for name, probability in answer.alternatives
-    ]
+    ranked = [{"label": name, "confidence": round(p, 4)} for name, p in answer.alternatives]
     entry = {
         "file": file,
         "label": answer.label,
@@ -69,28 +59,26 @@ def as_object(file: str, answer: Prediction | InputError) -> dict:
 
 def as_table(files: list[str], answers: list[Prediction | InputError]) -> Table:
     """A row per file; where there is no answer, the sentence that says why stands in its place."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("file", "label", "confidence", "alternatives", "set"):
-        table.add_column(
-            column,
-            no_wrap=column in ("label", "confidence"),
-            justify="right" if column == "confidence" else "left",
-        )
+    table = Table("file", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("label", no_wrap=True)
+    table.add_column("confidence", no_wrap=True, justify="right")
+    table.add_column("alternatives")
+    table.add_column("set")
     for file, answer in zip(files, answers, strict=True):
-        if isinstance(answer, InputError):
-            table.add_row(Text(file), Text("error", "red"), "", Text(str(answer)), "")
-        elif answer.label == NOT_A_CHARACTER:
-            table.add_row(Text(file), Text(NOT_A_CHARACTER, "yellow"), "", Text(answer.reason), "")
-        else:
-            others = ", ".join(
-                f"{name} {probability:.0%}"
-                for name, probability in answer.alternatives[1 : 1 + SHOWN]
-            )
-            table.add_row(
-                Text(file),
-                Text(answer.label, "bold"),
-                f"{answer.confidence:.0%}",
-                Text(others),
-                Text(" ".join(answer.set)),
-            )
+        table.add_row(Text(file), *row_of(answer))
     return table
+
+
+def row_of(answer: Prediction | InputError) -> list[Text]:
+    """The cells of an answer: label, confidence, alternatives, set."""
+    if isinstance(answer, InputError):
+        return [Text("error", "red"), Text(), Text(str(answer))]
+    if answer.label == NOT_A_CHARACTER:
+        return [Text(answer.label, "yellow"), Text(), Text(answer.reason)]
+    others = ", ".join(f"{name} {p:.0%}" for name, p in answer.alternatives[1 : 1 + SHOWN])
+    return [
+        Text(answer.label, "bold"),
+        Text(f"{answer.confidence:.0%}"),
+        Text(others),
+        Text(" ".join(answer.set)),
+    ]

@@ -166,7 +166,7 @@ def demo(profile: str, port: str) -> None:
     def say(address: str) -> None:
         console.print(f"draw at {address} (Ctrl-C ends it)", soft_wrap=True)
 
-    serve(chosen, profile, int(port), say)
+    serve({"outputs": chosen.outputs, "data_seed": chosen.data_seed}, int(port), say)
     console.print("The page is no longer served.")
     sys.exit(130)
 

@@ -47,7 +47,7 @@ function button(parent, text, press) {
 }
 
 function render({ model, el }) {
-  const root = element(el, "div", "hw-tryout");
+  const root = element(el, "div", "hw-drawing");
   const pad = element(root, "div", "hw-pad");
   const paper = element(pad, "div", "hw-paper");
   const canvas = element(paper, "canvas", "hw-canvas", { tabindex: "0", role: "img", "aria-label": LABEL });

@@ -8,19 +8,17 @@ import traitlets
 
 HERE = Path(__file__).parent
 SIDE = 256  # pixels a side of a drawing
-FALLBACK = "<p><em>Run this notebook to draw here.</em></p>"  # where no kernel runs, such as on a page that shows a stored notebook
+FALLBACK = "<p><em>Run this notebook to draw here.</em></p>"  # shown where no kernel runs
 
 
 class Canvas(anywidget.AnyWidget):
     """A canvas, and beside it what is made of the drawing; it asks for nothing outside the page.
 
-    drawing: SIDE * SIDE bytes, row by row, 0 ink to 255 paper, sent after each stroke, or b"" when nothing is drawn.
-    said: one sentence of text. details: HTML, shown as it is: whoever writes it escapes what is not his own.
-    Raises TraitError for a drawing of another size.
+    drawing: SIDE * SIDE bytes, row by row, 0 ink to 255 paper, or b""; sent after each stroke.
+    said: a sentence. details: HTML, shown as it is, so escape it before. TraitError: another size.
     """
 
-    _esm = HERE / "canvas.js"
-    _css = HERE / "canvas.css"
+    _esm, _css = HERE / "canvas.js", HERE / "canvas.css"
 
     side = traitlets.Int(SIDE, read_only=True).tag(sync=True)
     drawing = traitlets.Bytes().tag(
@@ -31,11 +29,9 @@ class Canvas(anywidget.AnyWidget):
 
     @traitlets.validate("drawing")
     def _check_size(self, proposal) -> bytes:
-        if len(proposal["value"]) not in (0, SIDE * SIDE):
-            raise traitlets.TraitError(
-                f"A drawing of {len(proposal['value'])} bytes is neither empty nor {SIDE} x {SIDE} pixels."
-            )
-        return proposal["value"]
+        if (n := len(proposal["value"])) in (0, SIDE * SIDE):
+            return proposal["value"]
+        raise traitlets.TraitError(f"A drawing of {n} bytes is neither empty nor {SIDE} x {SIDE}.")
 
     @property
     def image(self) -> np.ndarray | None:

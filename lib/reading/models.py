@@ -1,0 +1,44 @@
+"""Which model file is meant: the shipped one, one at a path, or one that a profile has trained."""
+
+import re
+from pathlib import Path
+
+from lib.errors import InputError
+from lib.files import MODEL, PRETRAINED, outputs_folder
+from lib.params import read_profile
+
+PLAIN = re.compile(r"([^=]+)-seed(\d+)")  # a run's folder, where it differs in nothing
+
+
+def first_models(outputs: Path) -> dict[str, Path]:
+    """Each network's model file: of its runs with the profile's settings, the lowest seed's."""
+    files = [(PLAIN.fullmatch(file.parent.name), file) for file in outputs.glob(f"*/{MODEL}")]
+    found = [(match[1], int(match[2]), file) for match, file in files if match]
+    lowest = {network: file for network, _, file in sorted(found, reverse=True)}
+    return dict(sorted(lowest.items()))
+
+
+def find_model(network: str, model: str, profile: str) -> Path:
+    """The model file at the path `model`, or that of a profile's `network`, or of its run so named.
+
+    With neither, the one that comes with the repository. A network's is that of `first_models`.
+    Raises InputError if both are given, or if there is no such file, profile or run.
+    """
+    if network and model:
+        raise InputError("--network names a trained network and --model a file: give one of them.")
+    if not network:
+        path = Path(model).expanduser() if model else PRETRAINED
+        if not path.is_file():
+            raise InputError(f"There is no model file {path}; give the path of a {MODEL}.")
+        return path
+    read_profile(profile)  # says so where there is no such profile
+    outputs = outputs_folder(f"outputs/{profile}")
+    networks = first_models(outputs)
+    path = networks.get(network, outputs / network / MODEL)
+    if not path.is_file():
+        known = f"only {', '.join(networks)}" if networks else "nor any other"
+        raise InputError(
+            f"Profile {profile} has no trained network '{network}', {known}; "
+            f"train it with `invoke run-all --profile {profile}`."
+        )
+    return path
