@@ -20,6 +20,7 @@ def to_emnist(ink: torch.Tensor) -> torch.Tensor:
     Returns (B, 28, 28) uint8: the longer side of the ink fills 24 pixels, the other is centred, the
     brightest pixel is 255. An image without ink stays 0.
     """
+    ink = ink.double()
     height, width = ink.shape[1:]
     top, bottom = _extent(ink.amax(2))
     left, right = _extent(ink.amax(1))
@@ -38,26 +39,25 @@ def to_emnist(ink: torch.Tensor) -> torch.Tensor:
 
 
 def _blur_matrix(size: int, sigma: float) -> torch.Tensor:
-    """(size, size) float32 whose product with a column of pixels is the column, blurred."""
-    at = torch.arange(size, dtype=torch.float32)
+    """(size, size) float64 whose product with a column of pixels is the column, blurred."""
+    at = torch.arange(size, dtype=torch.float64)
     weights = torch.exp(-(((at[:, None] - at) / max(sigma, 1e-3)) ** 2) / 2)
     return weights / weights.sum(1, keepdim=True)
 
 
 def _extent(profile: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the ink of (B, N) begins and ends: (B,) and (B,) floats, edges of pixels, 0 to N."""
-    inked = (profile > EDGE * profile.amax(1, keepdim=True)).float()
-    return inked.argmax(1).float(), profile.shape[1] - inked.flip(1).argmax(1).float()
+    inked = (profile > EDGE * profile.amax(1, keepdim=True)).byte()
+    return inked.argmax(1).double(), profile.shape[1] - inked.flip(1).argmax(1).double()
 
 
 def _resampling(size: int, centre: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-    """(B, 28, size) float32: bicubic weights (a = -0.5) of the old pixels, widened where it shrinks (no aliasing)."""
+    """(B, 28, size) float64: bicubic weights (a = -0.5) of the old pixels, widened where it shrinks (no aliasing)."""
     new = (torch.arange(SIZE) + 0.5 - SIZE / 2) * step[:, None] + centre[:, None]  # (B, 28)
-    old = torch.arange(size) + 0.5
-    distance = ((new[:, :, None] - old) / step.clamp(min=1)[:, None, None]).abs()
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
-    weights = torch.where(distance < 1, near, far) * (distance < 2)
-    return weights / weights.sum(2, keepdim=True).clamp(
-        min=1
-    )  # at the frame's edge what is missing is paper
+    old = torch.arange(size, dtype=torch.float64) + 0.5
+    distance = (new[:, :, None] - old).abs_().div_(step.clamp(min=1)[:, None, None])
+    far = (2 - distance).clamp_(min=0)
+    near = (1 - distance).clamp_(min=0)
+    weights = (far - 1).mul_(far).mul_(far).div_(2).add_((1 - 2 * near).mul_(near).mul_(near))
+    # At the frame's edge what is missing is paper.
+    return weights.div_(weights.sum(2, keepdim=True).clamp(min=1))

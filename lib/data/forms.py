@@ -43,7 +43,7 @@ HAND = Path(__file__).with_name("forms.txt").read_text(encoding="utf-8")
 def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
     """All forms of all classes, F in number, in the order of lib.data.classes.BYCLASS.
 
-    Returns chances (F,) float64, cumulative: those of class c rise from c to c + 1; points (F, 96, 2) float32, x to the
+    Returns chances (F,) float64, cumulative: those of class c rise from c to c + 1; points (F, 96, 2) float64, x to the
     right and y down, the longer side from -1 to 1; the same with corners rounded by a hurried hand; and the number of
     each point's stroke, (F, 96) int64 from 0. Cached: do not change them. Raises ValueError where HAND is malformed.
     Source of the glyphs: the Hershey-Fonts package
@@ -119,7 +119,8 @@ def _spread(stroke: np.ndarray, count: int) -> np.ndarray:
 def _sampled(strokes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(96, 2) points in a box of -1 to 1, (96, 2) with corners rounded by a hurried hand, (96,) number of the stroke."""
     lengths = np.array([np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in strokes])
-    counts = 4 + np.int64((POINTS - 4 * len(strokes)) * lengths / lengths.sum())
+    lengths = (lengths / lengths.sum()).round(9)  # the same on processors whose last bits differ
+    counts = 4 + np.int64((POINTS - 4 * len(strokes)) * lengths + 1e-6)
     counts[lengths.argmax()] += POINTS - counts.sum()
     sharp = [_spread(stroke, count) for stroke, count in zip(strokes, counts, strict=True)]
     points = np.stack(
@@ -129,4 +130,4 @@ def _sampled(strokes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndar
         ]
     )
     centre, reach = (points[0].max(0) + points[0].min(0)) / 2, np.ptp(points[0], axis=0).max() / 2
-    return *np.float32((points - centre) / reach), np.repeat(np.arange(len(strokes)), counts)
+    return *((points - centre) / reach), np.repeat(np.arange(len(strokes)), counts)

@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from scipy.special import ndtri
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from lib.data.classes import BYCLASS
@@ -62,9 +63,7 @@ def _characters(labels: np.ndarray, root: np.random.SeedSequence) -> np.ndarray:
     """(B, 28, 28) uint8, a new character for each of the labels (B,)."""
     random = np.random.Generator(np.random.Philox(root))
     chance, *forms = all_forms()
-    chosen = torch.from_numpy(
-        np.searchsorted(chance, labels + 0.999999 * random.random(len(labels)))
-    )
+    chosen = np.searchsorted(chance, labels + 0.999999 * random.random(len(labels)))
     sharp, smooth, stroke = (part[chosen] for part in forms)
     small = torch.from_numpy(np.isin(labels, [BYCLASS.index(name) for name in SMALL]))
     points = sharp + _uniform(random, -0.2, 1.1, len(labels), 1, 1) * (smooth - sharp)  # (B, 96, 2)
@@ -73,35 +72,44 @@ def _characters(labels: np.ndarray, root: np.random.SeedSequence) -> np.ndarray:
 
 
 def _normal(random: np.random.Generator, *shape: int) -> torch.Tensor:
-    return torch.from_numpy(random.standard_normal(shape, dtype=np.float32))
+    return torch.from_numpy(random.standard_normal(shape))
 
 
 def _uniform(random: np.random.Generator, low: float, high: float, *shape: int) -> torch.Tensor:
-    return torch.from_numpy(random.random(shape, dtype=np.float32)) * (high - low) + low
+    return torch.from_numpy(random.random(shape)) * (high - low) + low
 
 
 @cache
 def _waves() -> torch.Tensor:
-    """(8, 96) float32: slow waves along a character's points, the slowest first and strongest."""
+    """(8, 96): slow waves along a character's points, the slowest first and strongest."""
     at = np.linspace(0, 2 * np.pi, POINTS)
-    waves = [
-        wave(rate * at) / (rate + 1) for rate in (0.6, 1.1, 1.9, 3.1) for wave in (np.sin, np.cos)
-    ]
-    return torch.tensor(np.array(waves), dtype=torch.float32)
+    rates = (0.6, 1.1, 1.9, 3.1)
+    waves = [wave(rate * at) / (rate + 1) for rate in rates for wave in (np.sin, np.cos)]
+    return torch.from_numpy(np.array(waves))
+
+
+@cache
+def _enlarging(size: int) -> torch.Tensor:
+    """(40, size): linear interpolation of a column of pixels."""
+    return interpolate(torch.eye(size, dtype=torch.float64)[None], CANVAS, mode="linear")[0].mT
+
+
+@cache
+def _levels() -> np.ndarray:
+    """(256,): a normal distribution in so many steps, for noise from single random bytes."""
+    return ndtri((np.arange(256) + 0.5) / 256)
 
 
 def _bent(points: torch.Tensor, stroke: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """(B, 96, 2) points where a hand might have put them: strokes misplaced, the pen astray, the whole warped."""
+    """(B, 96, 2) points where a hand might have put them: strokes misplaced, the pen astray, all warped."""
     size = len(points)
     haste = torch.exp(0.35 * _normal(random, size, 1, 1))
     misplaced = _normal(random, size, 8, 2).gather(1, stroke[:, :, None].expand(-1, -1, 2))
-    points = points + haste * (
-        0.045 * misplaced + 0.065 * (_normal(random, size, 2, 8) @ _waves()).mT
-    )
+    astray = (_normal(random, size, 2, 8) @ _waves()).mT
+    points = points + haste * (0.045 * misplaced + 0.065 * astray)
     for _ in range(2):
-        phase = points @ _uniform(random, -2.6, 2.6, size, 2, 1) + _uniform(
-            random, 0, 2 * np.pi, size, 1, 1
-        )
+        phase = points @ _uniform(random, -2.6, 2.6, size, 2, 1)
+        phase += _uniform(random, 0, 2 * np.pi, size, 1, 1)
         points = points + 0.07 * haste * torch.sin(phase) * _normal(random, size, 1, 2)
     return points
 
@@ -122,7 +130,7 @@ def _slanted(
 def _drawn(
     points: torch.Tensor, stroke: torch.Tensor, small: torch.Tensor, random: np.random.Generator
 ) -> torch.Tensor:
-    """(B, 40, 40) float32 ink, 0 to 1, of pen strokes through points (B, 96, 2).
+    """(B, 40, 40) ink, 0 to 1, of pen strokes through points (B, 96, 2).
 
     Ink is a sum of Gaussian dabs along the strokes, cut off softly: a pen with a soft edge whose lines flow
     together where they meet. A dab is a product of a row and a column, so the sum is a matrix product.
@@ -132,44 +140,37 @@ def _drawn(
     lifted = stroke[:, 1:] != stroke[:, :-1]  # (B, 95)
     step = points.diff(dim=1).norm(dim=2).masked_fill(lifted, 0)
     room = (points.amax(1) - points.amin(1)).clamp(min=0.4 * REACH).prod(1, keepdim=True).sqrt()
-    widest = (
-        0.62 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6
-    )  # a wider pen fills the gaps between strokes
-    pen = (
-        0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.4 * small[:, None])
-    )  # (B, 1)
-    pen = torch.minimum(pen, widest).clamp(max=0.15 * REACH) * torch.exp(
-        0.2 * (_normal(random, size, 8) @ _waves())
-    )
+    # A wider pen fills the gaps between strokes.
+    widest = 0.62 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6  # (B, 1)
+    pen = 0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.4 * small[:, None])
+    pen = torch.minimum(pen, widest).clamp(max=0.15 * REACH)
+    pen = pen * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))
     pen = pen.clamp(min=0.8)  # (B, 96)
-    ends = (
-        pad(lifted, (1, 0), value=True).float() + pad(lifted, (0, 1), value=True).float()
-    )  # of strokes: round
-    amount = (
-        pad(step, (1, 0)) + pad(step, (0, 1))
-    ) / pen / 5.013 + ends / 2  # 5.013 is 2 sqrt(2 pi)
+    ends = pad(lifted, (1, 0), value=True).double() + pad(lifted, (0, 1), value=True)  # round ones
+    # 5.013 is 2 sqrt(2 pi)
+    amount = (pad(step, (1, 0)) + pad(step, (0, 1))) / pen / 5.013 + ends / 2
     across = _dabs(points[:, :, 0], pen, torch.zeros_like(pen))
     down = _dabs(points[:, :, 1], pen, amount.clamp(min=1e-6).log())
-    texture = interpolate(_normal(random, size, 1, 14, 14), CANVAS, mode="bilinear")[:, 0]
-    grain = _uniform(random, -0.2, 0.3, size, 1, 1).clamp(min=0) * _normal(
-        random, size, CANVAS, CANVAS
+    ink = down.mT @ across
+    texture = _enlarging(14) @ _normal(random, size, 14, 14) @ _enlarging(14).mT
+    noise = random.integers(0, 256, (size, CANVAS, CANVAS), dtype=np.uint8)
+    grain = torch.from_numpy(_levels()[noise]) * _uniform(random, -0.2, 0.3, size, 1, 1).clamp(
+        min=0
     )
-    ink = (down.mT @ across) * (1 + _uniform(random, 0, 0.25, size, 1, 1) * texture + grain)
+    texture *= _uniform(random, 0, 0.25, size, 1, 1)
+    ink *= texture.add_(grain).add_(1)
     edge = _uniform(random, 0.1, 0.6, size, 1, 1)
-    fine, coarse = (((ink - 0.5) / edge + 0.5).clamp(0, 1) for ink in (ink, avg_pool2d(ink, 2)))
-    coarse = interpolate(coarse[:, None], CANVAS, mode="bilinear")[
-        :, 0
-    ]  # as from a small photograph
-    return torch.where(_uniform(random, 0, 1, size, 1, 1) < COARSE, coarse, fine)
+    coarse = torch.from_numpy(random.random(size) < COARSE)  # as from a small photograph
+    fine = (ink - 0.5).div_(edge).add_(0.5).clamp_(0, 1)
+    halved = ((avg_pool2d(ink[coarse], 2) - 0.5) / edge[coarse] + 0.5).clamp(0, 1)
+    fine[coarse] = _enlarging(20) @ halved @ _enlarging(20).mT
+    return fine
 
 
 def _dabs(centre: torch.Tensor, width: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
-    """(B, 96, 40) exp(height - (pixel - centre)^2 / 2 width^2), its exponent as a matrix product: fewer passes."""
-    at, scale = torch.arange(CANVAS) + 0.5 - CANVAS / 2, 0.5 / width**2
-    terms = torch.stack(
-        [height - scale * centre**2, 2 * scale * centre, -scale], dim=2
-    )  # (B, 96, 3)
-    exponent = terms @ torch.stack([torch.ones(CANVAS), at, at**2])
-    return exponent.clamp_(
-        min=-30
-    ).exp_()  # unclamped, denormal numbers make the next product ten times slower
+    """(B, 96, 40) exp(height - (pixel - centre)^2 / 2 width^2)."""
+    at, scale = torch.arange(CANVAS, dtype=torch.float64) + 0.5 - CANVAS / 2, 0.5**0.5 / width
+    away = torch.addcmul((-centre * scale)[:, :, None], scale[:, :, None], at)
+    # Beyond 5.5, denormal numbers would make the next product ten times slower.
+    away.clamp_(-5.5, 5.5)
+    return torch.addcmul(height[:, :, None], away, away, value=-1, out=away).exp_()
