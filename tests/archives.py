@@ -8,13 +8,12 @@ import zipfile
 import numpy as np
 
 from lib.data import strokes
-from lib.data.classes import class_names
-from lib.data.emnist import split_labels
+from lib.data.classes import class_names, split_labels
 
 
 @functools.cache
 def characters(split, part):
-    """Upright images and labels from 0 of a split: six characters of each of its ByClass classes, four in test."""
+    """Upright images and labels from 0: six of each ByClass class of a split, four in test."""
     images, labels = strokes.generate(6 if part == "train" else 4, seed=7, part=part)
     labels = split_labels(split)[labels]
     return images[labels >= 0], labels[labels >= 0]
@@ -48,7 +47,7 @@ def idx(array):
 
 
 def write_archive(file, split="digits", damage=None, **changed):
-    """An archive of one split; `changed` replaces unpacked members (train_images=...), `damage` the packed ones."""
+    """An archive of a split; `changed` replaces unpacked members, `damage` the packed ones."""
     names = {
         f"{part}_{what}": f"emnist-{split}-{part}-{what}-idx{dimensions}-ubyte.gz"
         for part in ("train", "test")

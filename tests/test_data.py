@@ -1,17 +1,16 @@
 import errno
-import shutil
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
 from archives import write_archive
 
-from lib.data import cache, emnist, strokes
-from lib.data.cache import cached_arrays, save_blocks
-from lib.data.load import CharacterData, capped, load_data, stratified
+from lib.data import CharacterData, cache, draw, emnist, load_data, strokes
+from lib.data.cache import cached_arrays
+from lib.data.characters import capped, stratified
 from lib.errors import InputError
-from lib.files import ROOT
 from lib.params import DataParameters
 
 pytestmark = pytest.mark.usefixtures("data")
@@ -98,17 +97,17 @@ def test_the_cap_is_the_mean_class_size():
 
 @pytest.fixture
 def unbalanced(tmp_path):
-    """An archive of `bymerge`: six images of most classes, twelve of those that count two cases as one."""
+    """An archive of `bymerge`: six images of most classes, twelve where two cases are one."""
     return write_archive(tmp_path / "small.zip", "bymerge")
 
 
 def test_the_cap_applies_to_train_and_validation_only(unbalanced):
-    everything = emnist.load("bymerge", unbalanced)
+    everything, _ = emnist.load("bymerge", unbalanced)
     found = load_data(source="emnist", split="bymerge", archive=str(unbalanced), cap="mean")
     sizes = np.bincount(found.train_labels) + np.bincount(found.valid_labels)
-    assert np.bincount(everything.train_labels).max() == 12 and sizes.max() == 372 // 47
-    assert np.array_equal(found.test_images, everything.test_images)
-    assert np.array_equal(found.test_labels, everything.test_labels)
+    assert np.bincount(everything["train_labels"]).max() == 12 and sizes.max() == 372 // 47
+    assert np.array_equal(found.test_images, everything["test_images"])
+    assert np.array_equal(found.test_labels, everything["test_labels"])
 
 
 def test_without_a_cap_every_image_is_used(unbalanced):
@@ -119,10 +118,8 @@ def test_without_a_cap_every_image_is_used(unbalanced):
 def test_another_archive_is_not_called_emnist(unbalanced):
     found = load_data(source="emnist", split="bymerge", archive=str(unbalanced))
     assert found.dataset == "archive small.zip" and found.split == "bymerge"
-    assert (
-        found.note
-        == f"Archive small.zip, md5 {found.checksum}, is not the official EMNIST archive."
-    )
+    md5 = cache.file_md5(unbalanced)
+    assert found.note == f"Archive small.zip, md5 {md5}, is not the official EMNIST archive."
 
 
 def test_the_official_archive_is_called_emnist(unbalanced, monkeypatch):
@@ -146,13 +143,95 @@ def test_the_second_call_generates_nothing(quick):
     assert np.array_equal(first.train_images, again.train_images)
 
 
-def test_a_changed_generator_makes_new_characters(quick, tmp_path, monkeypatch):
+def test_other_code_makes_new_characters(quick, monkeypatch):
     load_data(per_class=10)
-    shutil.copytree(ROOT / "lib", tmp_path / "lib")
-    (tmp_path / "lib" / "data" / "strokes.py").write_text("# another generator")
-    monkeypatch.setattr("lib.data.ROOT", tmp_path)
+    monkeypatch.setattr(cache, "_own_code", lambda: "other code")
     load_data(per_class=10)
     assert quick == ["train", "test"] * 2
+
+
+def test_the_checksum_is_that_of_the_arrays(unbalanced):
+    given = {"source": "emnist", "split": "bymerge", "archive": str(unbalanced)}
+    before = load_data(**given).checksum
+    with zipfile.ZipFile(unbalanced, "a") as archive:
+        archive.writestr("note.txt", "another archive with the same images")
+    assert load_data(**given).checksum == before
+
+
+@pytest.mark.parametrize("changed", [{"data_seed": 1}, {"valid_fraction": 0.2}, {"per_class": 11}])
+def test_other_arrays_have_another_checksum(changed, quick):
+    assert load_data(**{"per_class": 10} | changed).checksum != load_data(per_class=10).checksum
+
+
+def test_classes_of_unequal_frequency_are_so_in_every_part(quick):
+    found = load_data(per_class=200, test_per_class=200, class_ratio=20)
+    train, valid, test = (
+        np.bincount(labels, minlength=62)
+        for labels in (found.train_labels, found.valid_labels, found.test_labels)
+    )
+    assert np.array_equal(train + valid, test) and (test.min(), test.max()) == (10, 200)
+    assert valid.min() == 1 and np.unique(test).size > 40 and np.abs(np.diff(test)).max() > 50
+
+
+def test_the_cap_makes_unequal_classes_more_equal(quick):
+    found = load_data(per_class=200, test_per_class=200, class_ratio=20, cap="mean")
+    sizes = np.bincount(found.train_labels) + np.bincount(found.valid_labels)
+    test = np.bincount(found.test_labels)
+    assert (sizes.min(), sizes.max()) == (10, test.sum() // 62) and test.max() == 200
+
+
+def test_real_digits_are_divided_by_their_writers():
+    found = load_data(source="digits")
+    parts = found.train_labels, found.valid_labels, found.test_labels
+    assert [len(part) for part in parts] == [646, 130, 1021]
+    assert found.train_images.dtype == np.uint8 and found.class_names == [*"0123456789"]
+
+
+def test_real_digits_stand_upright():
+    found = load_data(source="digits")
+    seven = found.test_images[found.test_labels == 7].mean(0)
+    assert seven[2:8].sum() > 1.3 * seven[-8:-2].sum()
+
+
+@pytest.fixture
+def some(quick):
+    return load_data(per_class=100, class_ratio=20)
+
+
+def test_a_draw_gives_each_class_its_share_and_at_least_one(some):
+    drawn = draw(some, 500, seed=0)
+    sizes, all_sizes = np.bincount(drawn.train_labels), np.bincount(some.train_labels)
+    assert sizes.sum() == len(drawn.train_images) == 500 and sizes.min() >= 1
+    assert np.abs(sizes - all_sizes * 500 / all_sizes.sum()).max() <= 1
+
+
+def test_a_draw_keeps_images_with_their_labels_and_the_other_parts(some):
+    drawn = draw(some, 300, seed=0)
+    label_of = {
+        image.tobytes(): label for image, label in zip(some.train_images, some.train_labels)
+    }
+    assert [label_of[image.tobytes()] for image in drawn.train_images] == list(drawn.train_labels)
+    assert drawn.valid_images is some.valid_images and drawn.test_images is some.test_images
+
+
+def test_a_smaller_draw_is_part_of_a_larger(some):
+    smaller, larger = (as_set(draw(some, n, seed=3).train_images) for n in (100, 400))
+    assert smaller < larger and smaller != as_set(draw(some, 100, seed=4).train_images)
+
+
+@pytest.mark.parametrize("n", [0, 10**6])
+def test_a_draw_of_none_or_too_many_is_all(n, some):
+    assert draw(some, n, seed=0) is some
+
+
+def test_fewer_images_than_classes_are_refused(some):
+    with pytest.raises(InputError, match="train_images is 61, and there are 62 classes"):
+        draw(some, 61, seed=0)
+
+
+def test_the_door_opens_without_torch():
+    code = "import sys, lib.data; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_arrays_cannot_be_changed_by_mistake(quick):
@@ -194,36 +273,35 @@ def test_a_wrong_parameter_is_one_sentence(wrong):
     assert "\n" not in str(caught.value)
 
 
-def save_squares(folder):
-    np.save(folder / "squares.npy", np.arange(1000) ** 2)
+def squares():
+    return {"squares": np.arange(1000) ** 2}
 
 
-def never(folder):
+def never():
     raise AssertionError("built twice")
 
 
 def test_cached_arrays_are_built_once_and_mapped():
-    cached_arrays("some/squares", save_squares)
+    cached_arrays("some/squares", squares)
     found = cached_arrays("some/squares", never)["squares"]
     assert found[30] == 900 and isinstance(found.base, np.memmap)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, InputError])
 def test_an_interrupted_build_leaves_nothing_and_is_done_again(error, data):
-    def build(folder):
-        save_squares(folder)
-        raise error
+    def build():
+        raise error("stopped")
 
     with pytest.raises(error):
         cached_arrays("squares", build)
     assert list(data.rglob("*.npy")) == []
-    assert cached_arrays("squares", save_squares)["squares"][2] == 4
+    assert cached_arrays("squares", squares)["squares"][2] == 4
 
 
-def test_what_a_killed_build_left_is_not_used(data):
-    (data / "cache" / "squares.partial").mkdir(parents=True)
-    (data / "cache" / "squares.partial" / "other.npy").write_bytes(b"half")
-    assert list(cached_arrays("squares", save_squares)) == ["squares"]
+def test_what_a_killed_build_left_is_not_used():
+    (cache.cache_folder() / "squares.partial").mkdir(parents=True)
+    (cache.cache_folder() / "squares.partial" / "other.npy").write_bytes(b"half")
+    assert list(cached_arrays("squares", squares)) == ["squares"]
 
 
 @pytest.mark.parametrize(
@@ -235,14 +313,14 @@ def test_what_a_killed_build_left_is_not_used(data):
         lambda file: file.with_name("contents.json").write_text("{"),
     ],
 )
-def test_a_damaged_cache_is_built_anew(damage, data):
-    cached_arrays("squares", save_squares)
-    damage(data / "cache" / "squares" / "squares.npy")
-    assert cached_arrays("squares", save_squares)["squares"][999] == 998001
+def test_a_damaged_cache_is_built_anew(damage):
+    cached_arrays("squares", squares)
+    damage(cache.cache_folder() / "squares" / "squares.npy")
+    assert cached_arrays("squares", squares)["squares"][999] == 998001
 
 
 def test_a_full_disk_is_one_sentence(data):
-    def build(folder):
+    def build():
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(
@@ -255,30 +333,20 @@ def test_a_data_folder_that_cannot_be_written_is_one_sentence(tmp_path, monkeypa
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HANDWRITING_DATA", str(tmp_path / "file"))
     with pytest.raises(InputError, match="set the environment variable HANDWRITING_DATA"):
-        cached_arrays("squares", save_squares)
+        cached_arrays("squares", squares)
 
 
 def test_processes_that_ask_at_once_build_once(tmp_path):
     code = (
         "import time, numpy as np; from lib.data.cache import cached_arrays\n"
-        "def build(folder):\n"
+        "def build():\n"
         f"    open({str(tmp_path / 'builds')!r}, 'a').write('x'); time.sleep(0.5)\n"
-        "    np.save(folder / 'ones.npy', np.ones(3))\n"
+        "    return {'ones': np.ones(3)}\n"
         "assert cached_arrays('ones', build)['ones'].sum() == 3"
     )
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert (tmp_path / "builds").read_text() == "x"
-
-
-def test_blocks_join_to_one_array(tmp_path):
-    images = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2)
-    save_blocks(
-        tmp_path / "images.npy",
-        (7, 2, 2),
-        (block.transpose(0, 2, 1) for block in np.split(images, [3, 6])),
-    )
-    assert np.array_equal(np.load(tmp_path / "images.npy"), images.transpose(0, 2, 1))
 
 
 def test_the_data_folder_lies_beside_lib(monkeypatch):

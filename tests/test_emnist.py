@@ -35,23 +35,21 @@ def refusal(split, archive, data):
 
 @pytest.mark.parametrize("split", NAMES)
 def test_images_come_out_upright_and_in_their_order(split, archive):
-    loaded = emnist.load(split, write_archive(archive, split))
-    assert np.array_equal(loaded.train_images, characters(split, "train")[0])
-    assert np.array_equal(loaded.test_images, characters(split, "test")[0])
+    loaded, _ = emnist.load(split, write_archive(archive, split))
+    assert np.array_equal(loaded["train_images"], characters(split, "train")[0])
+    assert np.array_equal(loaded["test_images"], characters(split, "test")[0])
 
 
 @pytest.mark.parametrize("split", NAMES)
 def test_labels_count_from_0_and_fit_the_names(split, archive):
-    loaded = emnist.load(split, write_archive(archive, split))
-    assert np.array_equal(loaded.train_labels, characters(split, "train")[1])
-    assert loaded.train_labels.dtype == np.int64
-    assert loaded.class_names == class_names(split)
+    labels = emnist.load(split, write_archive(archive, split))[0]["train_labels"]
+    assert np.array_equal(labels, characters(split, "train")[1]) and labels.dtype == np.int64
 
 
 def test_letters_are_stored_from_1_and_named_a_to_z(archive):
-    loaded = emnist.load("letters", write_archive(archive, "letters"))
-    assert set(loaded.train_labels) == set(range(26))
-    assert "".join(loaded.class_names) == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    loaded, _ = emnist.load("letters", write_archive(archive, "letters"))
+    assert set(loaded["train_labels"]) == set(range(26))
+    assert "".join(class_names("letters")) == "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def test_balanced_counts_small_c_with_capital_c():
@@ -118,10 +116,10 @@ DAMAGES = {
         idx(np.repeat(characters("digits", "train")[0], 2, 0)),
         "120 images",
     ),
-    "images cut short": ("train_images", IMAGES[:-5], "ends before"),
-    "images too long": ("train_images", IMAGES + b"\0", "goes on"),
-    "labels cut short": ("train_labels", LABELS[:-1], "60 labels and 59 follow"),
-    "labels too long": ("train_labels", LABELS + b"\0", "60 labels and 61 follow"),
+    "images cut short": ("train_images", IMAGES[:-5], "47040 bytes and 47035 follow"),
+    "images too long": ("train_images", IMAGES + b"\0", "47040 bytes and 47041 follow"),
+    "labels cut short": ("train_labels", LABELS[:-1], "60 bytes and 59 follow"),
+    "labels too long": ("train_labels", LABELS + b"\0", "60 bytes and 61 follow"),
     "label out of range": ("train_labels", LABELS[:-1] + b"\x0a", "label 10"),
     "class without images": ("train_labels", LABELS.replace(b"\x09", b"\x01"), "class '9'"),
     "images of another size": ("train_images", idx(np.zeros((60, 32, 32))), "32 x 32"),
@@ -174,48 +172,40 @@ def test_a_zip_with_a_flipped_byte_is_refused(archive, data):
     assert "emnist-digits-train-images" in refusal("digits", archive, data)
 
 
-@pytest.mark.parametrize(
-    "content, words", [(b"\n<!DOCTYPE html><html>", "a web page"), (b"", "not a complete zip")]
-)
-def test_a_file_that_is_no_archive_is_refused(content, words, archive, data):
+@pytest.mark.parametrize("content", [b"\n<!DOCTYPE html><html>", b""])
+def test_a_file_that_is_no_archive_is_refused(content, archive, data):
     archive.write_bytes(content)
-    assert words in (message := refusal("digits", archive, data)) and str(archive) in message
+    message = refusal("digits", archive, data)
+    assert f"{archive} cannot be read (File is not a zip file)" in message
 
 
 def test_half_an_archive_is_refused(archive, data):
     archive.write_bytes(write_archive(archive).read_bytes()[:5000])
-    assert "not a complete zip archive" in refusal("digits", archive, data)
+    assert "File is not a zip file" in refusal("digits", archive, data)
 
 
 def test_an_archive_that_is_not_there_is_refused(tmp_path, data):
-    assert "nowhere.zip is not readable (No such file" in refusal(
+    assert "nowhere.zip cannot be read (No such file" in refusal(
         "digits", tmp_path / "nowhere.zip", data
     )
 
 
 def test_a_folder_is_refused_as_archive(tmp_path, data):
-    assert "not readable (Is a directory)" in refusal("digits", tmp_path, data)
+    assert "cannot be read (Is a directory)" in refusal("digits", tmp_path, data)
 
 
 def test_the_second_load_does_not_open_the_archive(archive, monkeypatch):
-    first = emnist.load("digits", write_archive(archive))
+    first, _ = emnist.load("digits", write_archive(archive))
     monkeypatch.setattr(emnist, "read_split", None)
-    assert np.array_equal(emnist.load("digits", archive).train_images, first.train_images)
+    again, _ = emnist.load("digits", archive)
+    assert np.array_equal(again["train_images"], first["train_images"])
 
 
 def test_an_archive_that_changed_is_read_again(archive):
-    before = emnist.load("digits", write_archive(archive)).md5
+    before = emnist.load("digits", write_archive(archive))[1]
     with zipfile.ZipFile(archive, "a") as zip_file:
         zip_file.writestr("note.txt", "another archive")
-    assert emnist.load("digits", archive).md5 != before
-
-
-def test_any_archive_but_the_official_one_says_so(archive):
-    loaded = emnist.load("digits", write_archive(archive))
-    assert not loaded.official
-    assert (
-        loaded.note == f"Archive small.zip, md5 {loaded.md5}, is not the official EMNIST archive."
-    )
+    assert emnist.load("digits", archive)[1] != before
 
 
 class Host(http.server.BaseHTTPRequestHandler):
@@ -245,15 +235,14 @@ def host(archive, monkeypatch):
             emnist, "URLS", tuple(url + path for path in paths)
         )
         monkeypatch.setattr(emnist, "OFFICIAL_MD5", cache.file_md5(archive))
-        monkeypatch.setattr(emnist, "OFFICIAL_MEBIBYTES", round(len(content) / 2**20, 2))
         yield server
         server.shutdown()
 
 
-def test_a_good_download_is_official_and_needs_no_note(host):
+def test_a_good_download_is_official(host):
     host.use("/good")
-    loaded = emnist.load("digits")
-    assert loaded.official and loaded.note == ""
+    loaded, md5 = emnist.load("digits")
+    assert md5 == emnist.OFFICIAL_MD5 and len(loaded["train_labels"]) == 60
 
 
 def test_the_archive_is_downloaded_once(host):
@@ -267,14 +256,15 @@ def test_a_web_page_in_place_of_the_archive_is_refused(host, data):
     host.pages["/page"] = b"<!DOCTYPE html>" + b" " * 100_000, 100_015
     host.use("/page")
     assert "127.0.0.1" in (message := refusal("digits", "", data))
-    assert "it sent a web page of 0.1 MiB" in message
+    assert "it sent another file, by its MD5" in message
 
 
 def test_a_download_that_breaks_off_is_done_again_elsewhere(host):
     good, size = host.pages["/good"]
     host.pages["/broken"] = good[:1000], size
     host.use("/broken", "/good")
-    assert emnist.load("digits").official and host.asked == ["/broken", "/good"]
+    emnist.load("digits")
+    assert host.asked == ["/broken", "/good"]
 
 
 def test_a_download_that_breaks_off_leaves_nothing(host, data):
@@ -290,13 +280,6 @@ def test_what_a_killed_download_left_is_removed(host, data):
     host.use("/good")
     emnist.download()
     assert not (data / "raw" / "tmp1234").exists()
-
-
-def test_a_download_with_another_checksum_is_refused(host, data):
-    good, size = host.pages["/good"]
-    host.pages["/other"] = good[:-1] + b"x", size
-    host.use("/other")
-    assert "another file, by its MD5" in refusal("digits", "", data)
 
 
 def test_when_every_host_fails_the_way_out_is_named(host, data, monkeypatch):

@@ -102,9 +102,9 @@ def test_the_second_load_converts_nothing(own, monkeypatch):
 
 
 def test_a_changed_image_is_converted_again(own):
-    before = folder.load(own)[0]["checksum"][0]
+    before = folder.load(own)[0]["checksum"]
     os.utime(save(own / "1" / "0.png", "T"), ns=(0, 12345))
-    assert folder.load(own)[0]["checksum"][0] != before
+    assert folder.load(own)[0]["checksum"] != before
 
 
 def test_an_added_image_is_seen(own):

@@ -1,4 +1,4 @@
-"""Generated characters: reproducible, complete, upright, and like EMNIST's in brightness and frame; their forms."""
+"""Generated characters: reproducible, complete, upright, like EMNIST's; and their forms."""
 
 import random
 

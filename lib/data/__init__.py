@@ -1,8 +1,9 @@
-"""Characters, whatever their source, behind one call: drawn from strokes, read from EMNIST or a folder.
+"""Characters, whatever their source, behind one call: drawn, read from EMNIST, or a user's own.
 
-Behind it: the generator, the readers, what classes are called, EMNIST's image format, the cache.
+Behind it: the generator, the readers, the clean-up of photographs, EMNIST's format, the cache.
 """
 
-from lib.data.load import CharacterData, capped, data_of, draw, load_data
+from lib.data.characters import CharacterData, capped, draw
+from lib.data.load import load_data
 
-__all__ = ["CharacterData", "capped", "data_of", "draw", "load_data"]
+__all__ = ["CharacterData", "capped", "draw", "load_data"]

@@ -1,56 +1,67 @@
-"""Arrays that take long to make, kept as memory-mapped .npy files below data/cache; delete that folder at any time."""
+"""Arrays that take long to make, kept as memory-mapped files; delete data/cache at any time."""
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock
 
 from lib.errors import InputError
-from lib.files import ROOT
+from lib.files import ROOT, digest_of_code
 
-CONTENTS = "contents.json"  # written last: file names and their sizes in bytes
+CONTENTS = "contents.json"  # the arrays' names
 
 
 def data_folder() -> Path:
-    """Where downloads and caches lie: HANDWRITING_DATA where that is set, else `data/` beside `lib/`."""
+    """Where downloads and caches lie: HANDWRITING_DATA, or else `data/` beside `lib/`."""
     return Path(os.environ.get("HANDWRITING_DATA") or ROOT / "data").expanduser().resolve()
 
 
-def cached_arrays(name: str, build: Callable[[Path], None]) -> dict[str, np.ndarray]:
-    """The arrays that `build` once saved, read-only and memory-mapped: a second call takes milliseconds.
+def cache_folder() -> Path:
+    """Where the arrays lie that the code of this room makes: other code may make others."""
+    return data_folder() / "cache" / _own_code()[:8]
 
-    `build` gets an empty folder and saves `KEY.npy` files into it (np.save, save_blocks). The folder takes its
-    place in the cache only when `build` has returned, so an interruption leaves nothing behind. Processes that ask for
-    the same name at once wait for the first; a missing or short file has everything built anew.
-    `name` may contain slashes. Raises InputError where the data folder cannot be written (full, no permission).
+
+@cache
+def _own_code() -> str:
+    files = [*Path(__file__).parent.glob("*.py"), *Path(__file__).parent.glob("*.txt")]
+    return digest_of_code([file.read_text(encoding="utf-8") for file in sorted(files)])
+
+
+def cached_arrays(name: str, build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The arrays that `build` once made, read-only and memory-mapped: then it takes milliseconds.
+
+    An interrupted build leaves nothing behind. Processes that ask for the same name at once wait
+    for the first; a missing or short file has everything built anew. `name` may contain slashes.
+    Raises InputError where nothing can be written.
     """
-    folder = data_folder() / "cache" / name
+    folder = cache_folder() / name
     arrays = _load(folder)
     if arrays is None:
         with only_one_process(folder):
             arrays = _load(folder)  # another process may have built it while this one waited
             if arrays is None:
-                _build(folder, build)
+                _save(folder, build())
                 arrays = _load(folder)
     return arrays
 
 
 def file_md5(file: Path) -> str:
-    """MD5 of a file in hexadecimal, computed once and remembered for its path, size and time of change."""
+    """MD5 of a file in hexadecimal, computed once for its path, size and time of change."""
     state = file.stat()
     key = digest(f"{file.resolve()} {state.st_size} {state.st_mtime_ns}")
 
-    def build(folder: Path) -> None:
+    def build() -> dict[str, np.ndarray]:
         with open(file, "rb") as stream:
-            np.save(folder / "md5.npy", [hashlib.file_digest(stream, "md5").hexdigest()])
+            return {"md5": np.array(hashlib.file_digest(stream, "md5").hexdigest())}
 
-    return str(cached_arrays(f"md5/{key}", build)["md5"][0])
+    return str(cached_arrays(f"md5/{key}", build)["md5"])
 
 
 def digest(*parts: str | np.ndarray) -> str:
@@ -61,22 +72,11 @@ def digest(*parts: str | np.ndarray) -> str:
     return md5.hexdigest()
 
 
-def save_blocks(file: Path, shape: tuple[int, ...], blocks: Iterable[np.ndarray]) -> None:
-    """Save uint8 blocks, joined along their first axis, as one .npy array; only one block is in memory at a time."""
-    # Not into a memory map: when the disk is full, writing to one kills the process (SIGBUS) without a word.
-    with open(file, "wb") as stream:
-        np.lib.format.write_array_header_1_0(
-            stream, {"descr": "|u1", "fortran_order": False, "shape": shape}
-        )
-        for block in blocks:
-            stream.write(np.ascontiguousarray(block))
-
-
 @contextmanager
 def only_one_process(target: Path) -> Iterator[None]:
-    """Lets one process at a time make `target`; the operating system drops the lock if its holder dies.
+    """Lets one process at a time make `target`; an OSError becomes an InputError naming it.
 
-    An OSError inside becomes an InputError that names `target`.
+    The operating system drops the lock if its holder dies.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -91,26 +91,22 @@ def only_one_process(target: Path) -> Iterator[None]:
 
 def _load(folder: Path) -> dict[str, np.ndarray] | None:
     try:
-        sizes = json.loads((folder / CONTENTS).read_text())
-        if any((folder / file).stat().st_size != size for file, size in sizes.items()):
-            return None
-        return {
-            Path(file).stem: np.asarray(np.load(folder / file, mmap_mode="r")) for file in sizes
-        }
-    except (OSError, ValueError):  # not there, or damaged
+        names = json.loads((folder / CONTENTS).read_text())
+        files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+        return {name: np.asarray(array) for name, array in files.items()}
+    except (OSError, EOFError, ValueError):  # not there, or damaged
         return None
 
 
-def _build(folder: Path, build: Callable[[Path], None]) -> None:
+def _save(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()
     try:
-        build(partial)
-        sizes = {file.name: file.stat().st_size for file in sorted(partial.glob("*.npy"))}
-        (partial / CONTENTS).write_text(json.dumps(sizes))
-        if folder.exists():  # damaged
-            shutil.rmtree(folder)
+        for name, array in arrays.items():
+            np.save(partial / f"{name}.npy", array)
+        (partial / CONTENTS).write_text(json.dumps([*arrays]))
+        shutil.rmtree(folder, ignore_errors=True)  # damaged
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -39,12 +39,12 @@ def fold_case(name: str) -> str:
 
 
 def fold_look_alikes(name: str) -> str:
-    """The name with case folded and each group of LOOK_ALIKES counted as one: 'l', 'L' and '1' all give '1lIi'."""
+    """The name with case folded and LOOK_ALIKES counted as one: 'l', 'L' and '1' give '1lIi'."""
     folded = fold_case(name)
     return next((group for group in LOOK_ALIKES if folded in map(fold_case, group)), folded)
 
 
 def split_labels(split: str) -> np.ndarray:
-    """The label that each of the 62 ByClass classes has in a split, int64 (62,); -1 where it has none."""
+    """A split's label of each of the 62 ByClass classes, int64 (62,); -1 where it has none."""
     labels = {name: label for label, name in enumerate(class_names(split))}
     return np.array([labels.get(name, labels.get(name.upper(), -1)) for name in BYCLASS])

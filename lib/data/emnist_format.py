@@ -1,6 +1,7 @@
 """How an image becomes one of EMNIST's: ink on paper in, 28 x 28 bytes with bright ink on 0 out.
 
-The one place for this conversion: generated strokes (lib.data.strokes) and users' own images (lib.data.cleanup) both pass through it.
+The one place for this conversion: generated strokes (lib.data.strokes) and users' own images
+(lib.data.cleanup) both pass through it.
 Source: Cohen, Afshar, Tapson, van Schaik (2017), section II, https://arxiv.org/abs/1702.05373
 """
 
@@ -24,18 +25,14 @@ def to_emnist(ink: torch.Tensor) -> torch.Tensor:
     height, width = ink.shape[1:]
     top, bottom = _extent(ink.amax(2))
     left, right = _extent(ink.amax(1))
-    step = torch.maximum(bottom - top, right - left) / (
-        SIZE - 2 * BORDER
-    )  # (B,) old pixels per new pixel
+    # Old pixels per new pixel (B,)
+    step = torch.maximum(bottom - top, right - left) / (SIZE - 2 * BORDER)
     sigma = BLUR * max(height, width)
     rows = _resampling(height, (top + bottom) / 2, step) @ _blur_matrix(height, sigma)  # (B, 28, H)
-    columns = _resampling(width, (left + right) / 2, step) @ _blur_matrix(
-        width, sigma
-    )  # (B, 28, W)
+    columns = _resampling(width, (left + right) / 2, step) @ _blur_matrix(width, sigma)
     small = (rows @ ink @ columns.mT).clamp(min=0)  # (B, 28, 28)
-    return (
-        (small * (255 / small.amax((1, 2), keepdim=True).clamp(min=1e-6))).round().to(torch.uint8)
-    )
+    small *= 255 / small.amax((1, 2), keepdim=True).clamp(min=1e-6)
+    return small.round().to(torch.uint8)
 
 
 def _blur_matrix(size: int, sigma: float) -> torch.Tensor:
@@ -52,7 +49,7 @@ def _extent(profile: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _resampling(size: int, centre: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-    """(B, 28, size) float64: bicubic weights (a = -0.5) of the old pixels, widened where it shrinks (no aliasing)."""
+    """(B, 28, size) float64: bicubic weights (a = -0.5), widened where it shrinks (no aliasing)."""
     new = (torch.arange(SIZE) + 0.5 - SIZE / 2) * step[:, None] + centre[:, None]  # (B, 28)
     old = torch.arange(size, dtype=torch.float64) + 0.5
     distance = (new[:, :, None] - old).abs_().div_(step.clamp(min=1)[:, None, None])

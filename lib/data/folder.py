@@ -1,10 +1,11 @@
-"""A user's own images of characters, in class folders or listed in labels.csv, converted as EMNIST's were.
+"""A user's own images, in class folders or listed in labels.csv, converted as EMNIST's were.
 
     FOLDER/A/any name.png, FOLDER/b/...      the folder's name is the class
     FOLDER/labels.csv with columns file,label  files relative to FOLDER
 
-Either may be split into FOLDER/train and FOLDER/test. Where a file system cannot tell folder `a` from folder `A`,
-`a_lower` and `A_upper` (or `a_upper`) are taken for them. Hidden files are passed over.
+Either may be split into FOLDER/train and FOLDER/test. Where a file system cannot tell folder `a`
+from folder `A`, `a_lower` and `A_upper` (or `a_upper`) are taken for them. Hidden files are passed
+over.
 """
 
 import csv
@@ -14,7 +15,6 @@ import numpy as np
 
 from lib.data.cache import cached_arrays, digest
 from lib.errors import InputError
-from lib.files import ROOT
 
 LEAST_IMAGES = 3  # of a class: one each to train, validate and test on
 CLUTTER = {"Thumbs.db", "desktop.ini", "__MACOSX"}
@@ -25,10 +25,10 @@ Item = tuple[Path, str]  # image file, class name
 def load(folder: str | Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """All images of a folder, cached until a file's name, size or time of change is another one.
 
-    Returns the arrays `images` (uint8 (N, 28, 28), upright, ink bright on 0), `labels` (int64 (N,), from 0), `in_test`
-    (bool (N,), all False where there are no train and test folders) and `checksum` (one text: MD5 of the others), and
-    the class names: digits, upper case, lower case, then longer names.
-    Raises InputError that names the file or class which cannot be used.
+    Returns the arrays `images` (uint8 (N, 28, 28), upright, ink bright on 0), `labels` (int64 (N,),
+    from 0), `in_test` (bool (N,), all False where there are no train and test folders) and
+    `checksum` (MD5 of the others), and the class names: digits, upper case, lower case, longer
+    names. Raises InputError that names the file or class which cannot be used.
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
@@ -41,20 +41,18 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], list[str]]:
     names = sorted({name for _, name in train}, key=lambda name: (len(name) > 1, name))
     _check_classes(folder, train, test, names)
 
-    def build(target: Path) -> None:
-        pictures = np.stack([_read(file) for file, _ in train + test])  # (N, 28, 28)
+    def build() -> dict[str, np.ndarray]:
+        images = np.stack([_converted(file) for file, _ in train + test])  # (N, 28, 28)
         labels = np.array([names.index(name) for _, name in train + test])
         in_test = np.arange(len(labels)) >= len(train)
-        np.save(target / "images.npy", pictures)
-        np.save(target / "labels.npy", labels)
-        np.save(target / "in_test.npy", in_test)
-        np.save(target / "checksum.npy", [digest(pictures, labels, in_test)])
+        checksum = np.array(digest(images, labels, in_test))
+        return {"images": images, "labels": labels, "in_test": in_test, "checksum": checksum}
 
-    return cached_arrays(f"folders/{_fingerprint(folder, train, test)}", build), names
+    return cached_arrays(f"folders/{_fingerprint(train, test)}", build), names
 
 
 def list_images(folder: Path) -> list[Item]:
-    """The image files of a folder and their classes, sorted by file; nothing is opened but labels.csv."""
+    """The image files of a folder and their classes, sorted by file; none is opened."""
     if (folder / "labels.csv").is_file():
         return _listed(folder / "labels.csv")
     items = []
@@ -70,25 +68,19 @@ def list_images(folder: Path) -> list[Item]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.name not in CLUTTER and not path.name.startswith(".")
-    )
+    named = [path for path in folder.iterdir() if path.name not in CLUTTER]
+    return sorted(path for path in named if not path.name.startswith("."))
 
 
 def _class_name(folder_name: str) -> str:
     letter, _, case = folder_name.partition("_")
-    return (
-        getattr(letter, case)() if len(letter) == 1 and case in ("upper", "lower") else folder_name
-    )
+    spelt_out = len(letter) == 1 and case in ("upper", "lower")
+    return getattr(letter, case)() if spelt_out else folder_name
 
 
 def _listed(table: Path) -> list[Item]:
     try:
-        with open(
-            table, newline="", encoding="utf-8-sig"
-        ) as stream:  # spreadsheets write a byte order mark
+        with open(table, newline="", encoding="utf-8-sig") as stream:  # spreadsheets write a mark
             reader = csv.DictReader(stream)
             columns, rows = reader.fieldnames or [], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -115,51 +107,44 @@ def _listed(table: Path) -> list[Item]:
 def _check_classes(folder: Path, train: list[Item], test: list[Item], names: list[str]) -> None:
     if len(names) < 2:
         raise InputError(
-            f"{folder} has images of fewer than 2 classes; put the images of each class into a folder of its own."
+            f"{folder} has images of fewer than 2 classes; "
+            "put the images of each class into a folder of its own."
         )
     counts = {name: sum(label == name for _, label in train) for name in names}
     rarest = min(names, key=counts.get)
     if counts[rarest] < LEAST_IMAGES:
         raise InputError(
-            f"Class '{rarest}' in {folder} has {counts[rarest]} images, and at least {LEAST_IMAGES} are needed; "
-            "add some or leave the class out."
+            f"Class '{rarest}' in {folder} has {counts[rarest]} images, and at least "
+            f"{LEAST_IMAGES} are needed; add some or leave the class out."
         )
     for file, name in test:
         if name not in counts:
             raise InputError(
-                f"{file} is of class '{name}', which has no image to train on; add some or remove it."
+                f"{file} is of class '{name}', which has no image to train on; "
+                "add some or remove it."
             )
 
 
-def _read(file: Path) -> np.ndarray:
-    from lib.data.cleanup import (
-        convert,
-    )  # here, and torch with it, since it is needed only when images are converted
+def _converted(file: Path) -> np.ndarray:
+    from lib.data.cleanup import convert  # with it comes torch, which takes seconds
 
     try:
         return convert(file)
     except InputError as error:
         reason = str(error)
-        told = (
-            reason
-            if reason.startswith(str(file))
-            else f"{file} cannot be used, because {reason[0].lower()}{reason[1:]}"
-        )
-        raise InputError(told) from error
+        if not reason.startswith(str(file)):
+            reason = f"{file} cannot be used, because {reason[0].lower()}{reason[1:]}"
+        raise InputError(reason) from error
 
 
-def _fingerprint(folder: Path, train: list[Item], test: list[Item]) -> str:
-    try:
-        states = [
-            (str(file.resolve()), name, file.stat().st_size, file.stat().st_mtime_ns)
-            for file, name in train + test
-        ]
-    except OSError as error:
-        raise InputError(
-            f"{error.filename} cannot be read ({error.strerror}); replace it or take it out."
-        ) from error
-    code = [
-        (ROOT / "lib" / module).read_text()
-        for module in ("data/emnist_format.py", "data/cleanup.py")
-    ]  # another conversion, other images
-    return digest(repr((states, len(train))), *code)
+def _fingerprint(train: list[Item], test: list[Item]) -> str:
+    states = []
+    for file, name in train + test:
+        try:
+            state = file.stat()
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); replace it or take it out."
+            ) from error
+        states.append((str(file.resolve()), name, state.st_size, state.st_mtime_ns))
+    return digest(repr((states, len(train))))

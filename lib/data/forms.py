@@ -1,7 +1,7 @@
 """The forms that a character can start from: pen strokes of the 62 ByClass characters, as points.
 
-A form comes from the table in forms.txt or is a glyph of the single-stroke fonts that A. V. Hershey digitised (package
-Hershey-Fonts). lib.data.strokes makes each look written by hand.
+A form comes from the table in forms.txt or is a glyph of the single-stroke fonts that A. V. Hershey
+digitised (package Hershey-Fonts). lib.data.strokes makes each look written by hand.
 """
 
 import re
@@ -18,24 +18,26 @@ from lib.data.classes import BYCLASS
 
 POINTS = 96  # of a form, spread over its strokes
 ALIKE = "cosvwxz"  # small letters that are also given the forms of their capitals
-FONTS = {
+FONTS = {  # what people write of their glyphs
     "futural": BYCLASS,
     "timesr": "1IJagt",
     "timesi": BYCLASS[36:],
-}  # what people write of their glyphs
-FONTS["scripts"] = "BCEKLNPRUVWXYZ" + BYCLASS[36:]  # its other capitals are too fancy
+    "scripts": "BCEKLNPRUVWXYZ" + BYCLASS[36:],  # its other capitals are too fancy
+}
 HAND_SHARE = 0.88  # of a class's characters, the share that comes from HAND
 
-# A line of the table holds a class and its forms; an indented line continues it. A form is written in points and two signs:
+# A line of the table holds a class and its forms; an indented line continues it. A form is written
+# in points and two signs:
 #
-#   58   a point: two digits, x to the right and y down. 00 is the upper left, 99 the lower right. The scale does not
-#        matter: every form is drawn equally large.
-#   -    a straight line from the point before to the point behind. Points without it between them are joined by a
-#        smooth curve, closed smoothly if it ends where it begins.
+#   58   a point: two digits, x to the right and y down. 00 is the upper left, 99 the lower right.
+#        The scale does not matter: every form is drawn equally large.
+#   -    a straight line from the point before to the point behind. Points without it between them
+#        are joined by a smooth curve, closed smoothly if it ends where it begins.
 #   /    the pen is lifted: another stroke begins. A stroke of one point is a dot.
 #
-# The first D is 10-19/105083865919: a stem straight down from (1, 0) to (1, 9), then, the pen lifted, a bow curving from
-# (1, 0) over (5, 0), (8, 3), (8, 6) and (5, 9) to (1, 9). A form that is given twice is drawn twice as often.
+# The first D is 10-19/105083865919: a stem straight down from (1, 0) to (1, 9), then, the pen
+# lifted, a bow from (1, 0) over (5, 0), (8, 3), (8, 6) and (5, 9) to (1, 9). A form that is given
+# twice is drawn twice as often.
 HAND = Path(__file__).with_name("forms.txt").read_text(encoding="utf-8")
 
 
@@ -43,37 +45,31 @@ HAND = Path(__file__).with_name("forms.txt").read_text(encoding="utf-8")
 def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
     """All forms of all classes, F in number, in the order of lib.data.classes.BYCLASS.
 
-    Returns chances (F,) float64, cumulative: those of class c rise from c to c + 1; points (F, 96, 2) float64, x to the
-    right and y down, the longer side from -1 to 1; the same with corners rounded by a hurried hand; and the number of
-    each point's stroke, (F, 96) int64 from 0. Cached: do not change them. Raises ValueError where HAND is malformed.
-    Source of the glyphs: the Hershey-Fonts package
+    Returns chances (F,) float64, cumulative: those of class c rise from c to c + 1; points
+    (F, 96, 2) float64, x to the right and y down, the longer side from -1 to 1; the same with
+    corners rounded by a hurried hand; and the number of each point's stroke, (F, 96) int64 from 0.
+    Cached: do not change them. Raises ValueError where HAND is malformed.
     """
-    hand, glyphs = (
-        hand_forms(),
-        {font: HersheyFonts(load_default_font=font).all_glyphs for font in FONTS},
-    )
+    hand = hand_forms()
+    glyphs = {font: HersheyFonts(load_default_font=font).all_glyphs for font in FONTS}
     forms, chances = [], []
     for label, name in enumerate(BYCLASS):
-        written = hand[name]
         drawn = [glyphs[font][name].strokes for font, names in FONTS.items() if name in names]
-        forms += map(
-            _sampled,
-            written + [[np.array([*stroke], float) for stroke in strokes] for strokes in drawn],
-        )
-        share = [HAND_SHARE / len(written)] * len(written) + [(1 - HAND_SHARE) / len(drawn)] * len(
-            drawn
-        )
+        drawn = [[np.array([*stroke], float) for stroke in strokes] for strokes in drawn]
+        forms += map(_sampled, hand[name] + drawn)
+        share = [HAND_SHARE / len(hand[name])] * len(hand[name])
+        share += [(1 - HAND_SHARE) / len(drawn)] * len(drawn)
         chances.append(label + np.cumsum(share))
-    return np.concatenate(chances), *(
-        torch.from_numpy(np.stack(part)) for part in zip(*forms, strict=True)
-    )
+    parts = [torch.from_numpy(np.stack(part)) for part in zip(*forms, strict=True)]
+    return np.concatenate(chances), *parts
 
 
 def hand_forms(table: str = HAND) -> dict[str, list[list[np.ndarray]]]:
-    """Of each class its forms in a table written like HAND; the letters in ALIKE have those of their capitals too.
+    """Of each class its forms in a table like HAND; those in ALIKE have their capital's too.
 
-    A form is a list of strokes, each (N, 2) float64 in the table's units. Raises ValueError if the lines are not one for
-    each of the 62 classes in order, and, naming it, for a form that breaks the notation or goes from a point to itself.
+    A form is a list of strokes, each (N, 2) float64 in the table's units. Raises ValueError if the
+    lines are not one for each of the 62 classes in order, and, naming it, for a form that breaks
+    the notation or goes from a point to itself.
     """
     lines = [line.split() for line in re.split(r"\n(?=\S)", table.strip())]
     names = [name for name, *_ in lines]
@@ -88,16 +84,14 @@ def hand_forms(table: str = HAND) -> dict[str, list[list[np.ndarray]]]:
 def _strokes(form: str) -> list[np.ndarray]:
     """The strokes, each (N, 2), of a form in the table's notation."""
     strokes = [stroke.split("-") for stroke in form.split("/")]
-    if not all(
-        re.fullmatch(r"((\d\d)(?!\2))+", piece, re.ASCII) for stroke in strokes for piece in stroke
-    ):
+    points = r"((\d\d)(?!\2))+"
+    if not all(re.fullmatch(points, piece, re.ASCII) for stroke in strokes for piece in stroke):
         raise ValueError(
-            f"The form '{form}' needs pairs of digits, none twice in a row, with single '-' or '/' between."
+            f"The form '{form}' needs pairs of digits, none twice in a row, "
+            "with single '-' or '/' between."
         )
-    return [
-        np.concatenate([_curve(np.array([*piece], float).reshape(-1, 2)) for piece in stroke])
-        for stroke in strokes
-    ]
+    curves = [[_curve(np.array([*piece], float).reshape(-1, 2)) for piece in s] for s in strokes]
+    return [np.concatenate(stroke) for stroke in curves]
 
 
 def _curve(points: np.ndarray) -> np.ndarray:
@@ -117,17 +111,14 @@ def _spread(stroke: np.ndarray, count: int) -> np.ndarray:
 
 
 def _sampled(strokes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(96, 2) points in a box of -1 to 1, (96, 2) with corners rounded by a hurried hand, (96,) number of the stroke."""
+    """(96, 2) points from -1 to 1, (96, 2) with rounded corners, (96,) number of the stroke."""
     lengths = np.array([np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in strokes])
-    lengths = (lengths / lengths.sum()).round(9)  # the same on processors whose last bits differ
+    # Rounded, since counts and the longest stroke must not depend on a last bit.
+    lengths = (lengths / lengths.sum()).round(9)
     counts = 4 + np.int64((POINTS - 4 * len(strokes)) * lengths + 1e-6)
     counts[lengths.argmax()] += POINTS - counts.sum()
     sharp = [_spread(stroke, count) for stroke, count in zip(strokes, counts, strict=True)]
-    points = np.stack(
-        [
-            np.concatenate(sharp),
-            np.concatenate([gaussian_filter1d(s, 3, 0, mode="nearest") for s in sharp]),
-        ]
-    )
+    smooth = [gaussian_filter1d(stroke, 3, 0, mode="nearest") for stroke in sharp]
+    points = np.stack([np.concatenate(sharp), np.concatenate(smooth)])
     centre, reach = (points[0].max(0) + points[0].min(0)) / 2, np.ptp(points[0], axis=0).max() / 2
     return *((points - centre) / reach), np.repeat(np.arange(len(strokes)), counts)

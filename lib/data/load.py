@@ -1,210 +1,114 @@
-"""Characters to train, validate and test on, whatever their source: the one way into data."""
+"""Whatever the source, characters to train, validate and test on: the one way into data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from lib.data.cache import cached_arrays, digest, save_blocks
-from lib.data.classes import BYCLASS, class_names, split_labels
-from lib.errors import InputError
-from lib.files import ROOT
+from lib.data import emnist, folder
+from lib.data.cache import cached_arrays, digest
+from lib.data.characters import CharacterData, capped, stratified, unequal
+from lib.data.classes import DIGITS, class_names, split_labels
 from lib.params import DataParameters, check
 
-BLOCK = 8192  # images copied at a time
+ARRAYS = [f"{part}_{what}" for part in ("train", "valid", "test") for what in ("images", "labels")]
 TEST_FRACTION = 0.2  # of a folder that has no test part
-
-
-@dataclass(frozen=True)
-class CharacterData:
-    """Images uint8 (N, 28, 28), upright, ink bright on 0; labels int64 (N,) from 0. Arrays are read-only.
-
-    `dataset` is "EMNIST" only for the official archive; `note` is what a result must say of it otherwise.
-    `split` is "" for a folder. `checksum` is the MD5 of the archive, or of the source's arrays.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    valid_images: np.ndarray
-    valid_labels: np.ndarray
-    test_images: np.ndarray
-    test_labels: np.ndarray
-    class_names: list[str]
-    dataset: str
-    split: str
-    checksum: str
-    note: str = ""
-    parameters: DataParameters | None = (
-        None  # that load_data was given; None for arrays put together by hand
-    )
 
 
 def load_data(parameters: DataParameters | None = None, **overrides) -> CharacterData:
     """The characters that the parameters name, divided: load_data(source="strokes", per_class=100).
 
-    Test is the source's own, whole and as it comes; a folder without one has a fifth of each class cut for it first.
-    Train is capped, then a share of each of its classes becomes validation; both keep the source's order. The second
-    call reads memory-mapped files and takes milliseconds. Raises InputError for whatever cannot be used.
+    Test is the source's own, whole and as it comes; a folder without one has a fifth of each class
+    cut for it first. Train is capped, then a share of each of its classes becomes validation,
+    unless the source has its own; all keep the source's order. The second call reads memory-mapped
+    files and takes milliseconds. Raises InputError for whatever cannot be used.
     """
     given = parameters.model_dump(include=set(DataParameters.model_fields)) if parameters else {}
     parameters = check(DataParameters, given | overrides)
-    source = {"strokes": _strokes, "emnist": _emnist, "folder": _folder}[parameters.source](
-        parameters
-    )
-    seed = parameters.data_seed
-    key = digest(
-        f"{source.checksum} {source.split} {parameters.cap} {parameters.valid_fraction} {seed}"
-    )
-
-    def build(target: Path) -> None:
-        rows = np.arange(len(source.train_labels))
-        if parameters.cap == "mean":
-            rows = capped(source.train_labels, len(source.class_names), seed)
-        in_valid = stratified(source.train_labels[rows], parameters.valid_fraction, seed)
-        _save_part(target, "train", source, rows[~in_valid])
-        _save_part(target, "valid", source, rows[in_valid])
-
-    return replace(source, **cached_arrays(f"divided/{key}", build), parameters=parameters)
+    source = SOURCES[parameters.source](parameters)
+    choices = parameters.cap, parameters.valid_fraction, parameters.data_seed
+    key = digest(repr((source.checksum, source.split, source.class_names, choices)))
+    arrays = cached_arrays(f"divided/{key}", lambda: _divided(source, *choices))
+    checksum = str(arrays.pop("checksum"))
+    return replace(source, **arrays, checksum=checksum, parameters=parameters)
 
 
-def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
-    """The characters that a run was given, all of them, by its row of the results.
-
-    Results hold no paths: `archive` or `folder` say where the source is. Raises InputError as
-    load_data does, and where what is there now is not what the run was given.
-    """
-    paths = {"archive": archive} if row["source"] == "emnist" else {"folder": folder}
-    fields = {key: row[key] for key in DataParameters.model_fields if key in row}
-    plain = {
-        key: getattr(value, "item", lambda value=value: value)() for key, value in fields.items()
-    }
-    data = load_data(**plain | {key: path for key, path in paths.items() if path})
-    if data.checksum != row["checksum"]:
-        raise InputError(
-            f"The characters of run {row['run']} have changed since it was made: run its profile again."
-        )
-    return data
-
-
-def draw(data: CharacterData, n: int, seed: int) -> CharacterData:
-    """The data with n training images, of each class its share and at least one; all for n = 0."""
-    total = len(data.train_labels)
-    if not 0 < n < total:
-        return data
-    rng = np.random.default_rng(seed)
-    classes = [np.flatnonzero(data.train_labels == label) for label in np.unique(data.train_labels)]
-    chosen = [rng.permutation(some)[: max(1, round(n * len(some) / total))] for some in classes]
-    rows = np.sort(np.concatenate(chosen))
-    return replace(data, train_images=data.train_images[rows], train_labels=data.train_labels[rows])
-
-
-def capped(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    """Rows, in order, of a sample with at most the mean class size of each class."""
-    rng = np.random.default_rng(seed)
-    mean = len(labels) // classes
-    rows = [np.flatnonzero(labels == label) for label in range(classes)]
-    return np.sort(
-        np.concatenate([rng.choice(some, min(mean, len(some)), replace=False) for some in rows])
-    )
-
-
-def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Mask, bool (N,), of a share of each class: at least one image, and never all of them."""
-    rng = np.random.default_rng(seed)
-    chosen = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        size = min(max(1, round(fraction * len(rows))), len(rows) - 1)
-        chosen[rng.choice(rows, size, replace=False)] = True
-    return chosen
-
-
-def _save_part(target: Path, part: str, source: CharacterData, rows: np.ndarray) -> None:
-    # Saved, not indexed at each call: notebooks that run at once then share one copy of ByClass's 547 MB in memory.
-    blocks = (
-        source.train_images[rows[start : start + BLOCK]] for start in range(0, len(rows), BLOCK)
-    )
-    save_blocks(target / f"{part}_images.npy", (len(rows), 28, 28), blocks)
-    np.save(target / f"{part}_labels.npy", source.train_labels[rows])
-
-
-def _undivided(train_images: np.ndarray, train_labels: np.ndarray, **rest) -> CharacterData:
-    return CharacterData(train_images, train_labels, train_images[:0], train_labels[:0], **rest)
-
-
-def _emnist(parameters: DataParameters) -> CharacterData:
-    from lib.data import (
-        emnist,
-    )  # each source's own module is imported with it: what is cached needs none of them
-
-    split = emnist.load(parameters.split, parameters.archive)
-    return _undivided(
-        split.train_images,
-        split.train_labels,
-        test_images=split.test_images,
-        test_labels=split.test_labels,
-        class_names=split.class_names,
-        dataset="EMNIST" if split.official else f"archive {split.archive}",
-        split=parameters.split,
-        checksum=split.md5,
-        note=split.note,
-    )
+def _divided(source: CharacterData, cap: str, fraction: float, seed: int) -> dict[str, np.ndarray]:
+    images, labels, names = source.train_images, source.train_labels, source.class_names
+    arrays = {name: getattr(source, name) for name in ARRAYS}
+    train = capped(labels, len(names), seed) if cap == "mean" else np.arange(len(labels))
+    if not len(source.valid_labels):
+        chosen = stratified(labels[train], fraction, seed)
+        valid, train = train[chosen], train[~chosen]
+        arrays |= {"valid_images": images[valid], "valid_labels": labels[valid]}
+    arrays |= {"train_images": images[train], "train_labels": labels[train]}
+    shapes = [array.shape for array in arrays.values()]
+    return arrays | {"checksum": np.array(digest(repr((names, shapes)), *arrays.values()))}
 
 
 def _strokes(parameters: DataParameters) -> CharacterData:
-    split, seed = parameters.split, parameters.data_seed
+    split, seed, names = parameters.split, parameters.data_seed, class_names(parameters.split)
     sizes = {"train": parameters.per_class, "test": parameters.test_per_class}
-    code = [
-        (ROOT / "lib" / "data" / module).read_text()
-        for module in ("forms.py", "forms.txt", "strokes.py", "emnist_format.py")
-    ]  # another generator, others
+    key = digest(repr((sizes, seed, split, parameters.class_ratio)))
+    share = unequal(len(names), parameters.class_ratio, seed)
+    arrays = cached_arrays(f"strokes/{key}", lambda: _generated(split, share, sizes, seed))
+    return _undivided(arrays, names, "generated strokes", key, split)
 
-    def build(target: Path) -> None:
-        from lib.data import strokes
 
-        arrays = {}
-        for part, per_class in sizes.items():
-            with tqdm(
-                total=len(BYCLASS) * per_class,
-                desc=f"drawing {part}",
-                unit=" characters",
-                disable=None,
-            ) as bar:
-                pictures, labels = strokes.generate(
-                    per_class, seed, part, lambda done, _: bar.update(done - bar.n)
-                )
-            labels = split_labels(split)[labels]  # -1: not in this split
-            arrays |= {
-                f"{part}_images": pictures[labels >= 0],
-                f"{part}_labels": labels[labels >= 0],
-            }
-        arrays["checksum"] = np.array([digest(*arrays.values())])
-        for name, array in arrays.items():
-            np.save(target / f"{name}.npy", array)
+def _generated(split: str, share: np.ndarray, sizes: dict, seed: int) -> dict[str, np.ndarray]:
+    from lib.data import strokes  # with it comes torch, which takes seconds
 
-    arrays = cached_arrays(f"strokes/{digest(repr((sizes, seed, split)), *code)}", build)
-    arrays["checksum"] = str(arrays["checksum"][0])
-    return _undivided(
-        **arrays, class_names=class_names(split), dataset="generated strokes", split=split
+    wanted, arrays = split_labels(split), {}  # (62,), -1: not in this split
+    for part, per_class in sizes.items():
+        counts = np.round(per_class * share[wanted]).astype(int)
+        counts = np.maximum(counts, min(2, per_class)) * (wanted >= 0)  # 2: to train and validate
+        with tqdm(total=counts.sum(), desc=f"drawing {part}", disable=None) as bar:
+            images, labels = strokes.generate(
+                counts, seed, part, lambda done, _: bar.update(done - bar.n)
+            )
+        arrays |= {f"{part}_images": images, f"{part}_labels": wanted[labels]}
+    return arrays
+
+
+def _emnist(parameters: DataParameters) -> CharacterData:
+    arrays, md5 = emnist.load(parameters.split, parameters.archive)
+    name = Path(parameters.archive).name
+    official = md5 == emnist.OFFICIAL_MD5
+    note = f"Archive {name}, md5 {md5}, is not the official EMNIST archive."
+    return replace(
+        _undivided(arrays, class_names(parameters.split), "EMNIST", md5, parameters.split),
+        **{} if official else {"dataset": f"archive {name}", "note": note},
     )
+
+
+def _digits(parameters: DataParameters) -> CharacterData:
+    arrays = cached_arrays("digits", _read_digits)
+    return _undivided(arrays, list(DIGITS), "UCI digits (scikit-learn)", "digits")
+
+
+def _read_digits() -> dict[str, np.ndarray]:
+    from lib.data import digits  # with it come torch and scikit-learn, which take seconds
+
+    return digits.load()
 
 
 def _folder(parameters: DataParameters) -> CharacterData:
-    from lib.data import folder
-
-    arrays, names = folder.load(parameters.folder)
-    pictures, labels, in_test = arrays["images"], arrays["labels"], arrays["in_test"]
+    found, names = folder.load(parameters.folder)
+    images, labels, in_test = found["images"], found["labels"], found["in_test"]
     if not in_test.any():
         in_test = stratified(labels, TEST_FRACTION, parameters.data_seed)
-    return _undivided(
-        pictures[~in_test],
-        labels[~in_test],
-        test_images=pictures[in_test],
-        test_labels=labels[in_test],
-        class_names=names,
-        dataset=f"folder {Path(parameters.folder).resolve().name}",
-        split="",
-        checksum=str(arrays["checksum"][0]),
+    arrays = {"train_images": images[~in_test], "train_labels": labels[~in_test]}
+    arrays |= {"test_images": images[in_test], "test_labels": labels[in_test]}
+    name = Path(parameters.folder).resolve().name
+    return _undivided(arrays, names, f"folder {name}", str(found["checksum"]))
+
+
+def _undivided(arrays: dict, names: list, dataset: str, checksum: str, split="") -> CharacterData:
+    empty = {name: arrays[name.replace("valid", "train")][:0] for name in ARRAYS if "valid" in name}
+    return CharacterData(
+        **empty | arrays, class_names=names, dataset=dataset, split=split, checksum=checksum
     )
+
+
+SOURCES = {"strokes": _strokes, "emnist": _emnist, "digits": _digits, "folder": _folder}

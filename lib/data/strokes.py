@@ -1,7 +1,9 @@
-"""Generated handwriting: the 62 ByClass characters drawn from pen strokes, so that all runs without a download.
+"""Generated handwriting: the 62 ByClass characters drawn from pen strokes, without a download.
 
-A character starts as one of its class's forms (lib.data.forms). It is bent, slanted, stretched, drawn with a soft pen of its
-own width, pressure and ink, and passed through EMNIST's conversion (lib.data.emnist_format).
+A character starts as one of its class's forms (lib.data.forms). It is bent, slanted, stretched,
+drawn with a soft pen of its own width, pressure and ink, and converted as EMNIST's images were
+(lib.data.emnist_format). All of it is computed in float64 until the last rounding to bytes:
+processors differ in the last bits, and those no longer reach a byte.
 """
 
 import zlib
@@ -22,31 +24,29 @@ CANVAS = 40  # pixels a side of the drawing that is then converted
 REACH = 30  # of them, the longer side of the character
 CHUNK = 128  # characters drawn at once; part of what a seed means
 COARSE = 0.4  # of the characters, the share that is drawn at half of the pixels
-SMALL = "acemnorsuvwxz"  # written at half height with the same pen, so drawn wider when blown up to 28 x 28
+SMALL = "acemnorsuvwxz"  # written at half height with the same pen: wider when blown up
 
 
 def generate(
-    per_class: int,
+    per_class: int | np.ndarray,
     seed: int = 0,
     part: str = "train",
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Generated characters of all 62 ByClass classes, converted as EMNIST's are.
+    """Generated characters of the 62 ByClass classes, N in all, converted as EMNIST's are.
 
-    per_class: characters of each class. seed, part: any number >= 0 and any name; each pair has random numbers
-    of its own, so parts share no character. progress: called with (done, total) now and then.
-    Returns images (62 * per_class, 28, 28) uint8, upright, ink bright on 0, and labels (62 * per_class,) int64,
-    0 to 61 in the order of lib.data.classes.BYCLASS, in a random order. The same arguments give the same bytes.
+    per_class: characters of each class, one number or (62,) of them. seed, part: any number >= 0
+    and any name; each pair has random numbers of its own, so parts share no character. progress:
+    called with (done, N) now and then. Returns images (N, 28, 28) uint8, upright, ink bright on 0,
+    and labels (N,) int64, 0 to 61 in the order of lib.data.classes.BYCLASS, in a random order. The
+    same arguments give the same bytes on every processor.
     """
     roots = np.random.SeedSequence([seed, zlib.crc32(part.encode())])
-    labels = np.random.Generator(np.random.Philox(roots)).permutation(
-        np.repeat(np.arange(len(BYCLASS)), per_class)
-    )
+    labels = np.repeat(np.arange(len(BYCLASS)), per_class)
+    labels = np.random.Generator(np.random.Philox(roots)).permutation(labels)
     chunks = np.split(labels, range(CHUNK, len(labels), CHUNK))
     images, threads = np.empty((len(labels), 28, 28), np.uint8), torch.get_num_threads()
-    torch.set_num_threads(
-        1
-    )  # chunks run side by side instead; operations shared by threads wait, and round differently
+    torch.set_num_threads(1)  # chunks run side by side instead: shared operations would wait
     try:
         with ThreadPoolExecutor(threads) as pool:
             for index, chunk in enumerate(pool.map(_characters, chunks, roots.spawn(len(chunks)))):
@@ -101,7 +101,7 @@ def _levels() -> np.ndarray:
 
 
 def _bent(points: torch.Tensor, stroke: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
-    """(B, 96, 2) points where a hand might have put them: strokes misplaced, the pen astray, all warped."""
+    """(B, 96, 2) points as a hand puts them: strokes misplaced, the pen astray, all warped."""
     size = len(points)
     haste = torch.exp(0.35 * _normal(random, size, 1, 1))
     misplaced = _normal(random, size, 8, 2).gather(1, stroke[:, :, None].expand(-1, -1, 2))
@@ -117,7 +117,7 @@ def _bent(points: torch.Tensor, stroke: torch.Tensor, random: np.random.Generato
 def _slanted(
     points: torch.Tensor, small: torch.Tensor, random: np.random.Generator
 ) -> torch.Tensor:
-    """(B, 96, 2) points slanted, turned and stretched, in a box of -1 to 1 with the aspect ratio kept."""
+    """(B, 96, 2) points slanted, turned, stretched, in a box of -1 to 1, aspect ratio kept."""
     size = len(points)
     angle, slant = 0.10 * _normal(random, size), 0.12 + 0.24 * _normal(random, size)
     stretch = torch.exp(0.20 * _normal(random, size) + 0.15 * small)
@@ -132,8 +132,9 @@ def _drawn(
 ) -> torch.Tensor:
     """(B, 40, 40) ink, 0 to 1, of pen strokes through points (B, 96, 2).
 
-    Ink is a sum of Gaussian dabs along the strokes, cut off softly: a pen with a soft edge whose lines flow
-    together where they meet. A dab is a product of a row and a column, so the sum is a matrix product.
+    Ink is a sum of Gaussian dabs along the strokes, cut off softly: a pen with a soft edge whose
+    lines flow together where they meet. A dab is a product of a row and a column, so the sum is a
+    matrix product.
     """
     size = len(points)
     points = points * (REACH / 2)

@@ -1,4 +1,6 @@
-"""Checks on an archive in EMNIST's layout with real handwriting; its folder is HANDWRITING_REAL or ../shared/data.
+"""Checks on an archive in EMNIST's layout with real handwriting.
+
+Its folder is HANDWRITING_REAL or ../shared/data.
 
 Not run by default: `pytest tests/real`. Where the archive is absent these tests fail.
 """
@@ -11,6 +13,7 @@ import pytest
 
 from lib.data import emnist, load_data
 from lib.data.classes import NAMES, class_names
+from lib.data.orientation import check_fit
 from lib.files import ROOT
 
 ARCHIVE = (
@@ -27,38 +30,36 @@ def data(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("split", NAMES)
 def test_every_split_loads_with_all_its_classes(split):
-    loaded = emnist.load(split, ARCHIVE)
-    assert (
-        set(loaded.train_labels) == set(loaded.test_labels) == set(range(len(class_names(split))))
-    )
+    loaded, _ = emnist.load(split, ARCHIVE)
+    labels = set(range(len(class_names(split))))
+    assert set(loaded["train_labels"]) == set(loaded["test_labels"]) == labels
 
 
 @pytest.mark.parametrize("split", SIZES)
 def test_a_split_has_the_images_it_should(split):
-    loaded = emnist.load(split, ARCHIVE)
-    assert (len(loaded.train_images), len(loaded.test_images)) == SIZES[split]
+    loaded, _ = emnist.load(split, ARCHIVE)
+    assert (len(loaded["train_images"]), len(loaded["test_images"])) == SIZES[split]
 
 
 @pytest.mark.parametrize("split", NAMES)
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_images_turned_before_are_refused(split, part):
-    loaded = emnist.load(split, ARCHIVE)
-    images, labels = getattr(loaded, f"{part}_images"), getattr(loaded, f"{part}_labels")
+    loaded, _ = emnist.load(split, ARCHIVE)
+    images, labels = loaded[f"{part}_images"], loaded[f"{part}_labels"]
     with pytest.raises(ValueError, match="not transposed"):
-        emnist.check_fit(images.transpose(0, 2, 1), labels, split)
+        check_fit(images.transpose(0, 2, 1), labels, split)
 
 
 @pytest.mark.parametrize("split", NAMES)
 def test_shuffled_labels_are_refused(split):
-    loaded = emnist.load(split, ARCHIVE)
+    loaded, _ = emnist.load(split, ARCHIVE)
+    labels = np.random.default_rng(0).permutation(loaded["train_labels"])
     with pytest.raises(ValueError, match="do not fit their labels"):
-        emnist.check_fit(
-            loaded.train_images, np.random.default_rng(0).permutation(loaded.train_labels), split
-        )
+        check_fit(loaded["train_images"], labels, split)
 
 
 def test_mnist_has_its_own_class_counts():
-    labels = emnist.load("mnist", ARCHIVE).test_labels
+    labels = emnist.load("mnist", ARCHIVE)[0]["test_labels"]
     assert np.bincount(labels).tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
 
