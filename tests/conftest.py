@@ -4,8 +4,6 @@ import shutil
 import plans
 import pytest
 
-from lib.running import plan as pipeline
-
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
@@ -17,9 +15,7 @@ def data(tmp_path, monkeypatch):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A folder of tiny notebooks in place of the real ones, and of their results."""
-    monkeypatch.setattr(pipeline, "ANALYSE", plans.ANALYSE)
     plans.write_all(tmp_path)
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
     monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""Five tiny notebooks in place of the real ones, and the running of their plan by a process that can be killed."""
+"""Five tiny notebooks in place of the real ones, and a command on them that can be killed."""
 
 import json
 import os
@@ -12,30 +12,35 @@ import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from lib import running
 from lib.files import ROOT
-from lib.running import plan as pipeline
+from lib.params import load_profile
+from lib.running.plan import EXPLORE, FIND, TRAIN
 
-ANALYSE = ["04-compare", "05-confusions"]  # two are enough, and quicker
-PARAMETERS = 'outputs: str = "outputs/small"  # where'
-TRAINING = 'network: str = "custom"\nseed: int = 0\nschedule: str = "one_cycle"\nepochs: int = 4\noutputs: str = "outputs/small"'
+CHAPTERS = ["04-compare", "05-confusions"]
+PARAMETERS = {
+    TRAIN: 'network: str = "custom"\nseed: int = 0\nepochs: int = 4\nrun: str = "none"\n'
+    'outputs: str = "outputs/small"',
+    **dict.fromkeys([EXPLORE, FIND], 'outputs: str = "outputs/small"  # where'),
+    **dict.fromkeys(CHAPTERS, 'studies: list = ["networks"]\noutputs: str = "outputs/small"'),
+}
 LEAVE_METRICS = """import json
 from lib import files
-folder = files.outputs_folder(outputs) / files.run_name(network, schedule, seed)
+folder = files.outputs_folder(outputs) / run
 folder.mkdir(parents=True, exist_ok=True)
-(folder / 'metrics.json').write_text(json.dumps({'network': network, 'schedule': schedule, 'seed': seed, 'epochs_run': epochs, 'n_test': 9,
-    'dataset': 'none', 'split': '', 'train_accuracy': 1, 'valid_accuracy': 1, 'test_accuracy': seed / 9, 'seconds': 1}))"""
-SLOW = "import time\nfor i in range(100):\n    print('step', i, flush=True)\n    time.sleep(0.2)"
-SETTINGS = ["networks=[lenet,custom]", "learning_rate=0.01"]
+metrics = {'network': network, 'seed': seed, 'epochs_run': epochs, 'test_accuracy': seed / 9}
+(folder / 'metrics.json').write_text(json.dumps(metrics))"""
+SLOW = """import time
+for i in range(100):
+    print('step', i, flush=True)
+    time.sleep(0.2)"""
+SETTINGS = ["networks=[lenet,custom]", "learning_rate=0.01", "studies={}"]
+LENET, CUSTOM = f"{TRAIN} lenet-seed0", f"{TRAIN} custom-seed0"
 
 
 def write(folder: Path, name: str, *code: str, prose: str = "About this notebook.") -> None:
     """Writes a notebook of that name."""
-    asked = (
-        TRAINING
-        if name == pipeline.TRAIN
-        else PARAMETERS + "\nseeds: list = [0]  # which" * (name in ANALYSE)
-    )
-    parameters = new_code_cell(asked, metadata={"tags": ["parameters"]})
+    parameters = new_code_cell(PARAMETERS[name], metadata={"tags": ["parameters"]})
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     cells = [new_markdown_cell(prose), parameters, *map(new_code_cell, code)]
     nbformat.write(new_notebook(cells=cells, metadata=kernel), folder / f"{name}.ipynb")
@@ -43,33 +48,47 @@ def write(folder: Path, name: str, *code: str, prose: str = "About this notebook
 
 def write_all(folder: Path) -> None:
     """Notebooks that do next to nothing; the training one leaves metrics."""
-    for name in [pipeline.EXPLORE, pipeline.FIND, *ANALYSE]:
+    for name in [EXPLORE, FIND, *CHAPTERS]:
         write(folder, name, "1 + 1")
-    write(folder, pipeline.TRAIN, LEAVE_METRICS)
+    write(folder, TRAIN, LEAVE_METRICS)
+
+
+def planned(folder: Path, *settings: str) -> list[running.Step]:
+    """The steps of the folder's notebooks."""
+    return running.plan(load_profile("small", [*SETTINGS, *settings]), notebooks=folder)
+
+
+def run_all(folder: Path, **options) -> dict[str, str]:
+    """Runs the folder's notebooks; the state in which each has ended."""
+    profile = load_profile("small", SETTINGS)
+    return states(running.run_all(profile, lambda parameters: "", notebooks=folder, **options))
+
+
+def states(outcomes: dict[str, running.Outcome]) -> dict[str, str]:
+    return {name: outcome.state for name, outcome in outcomes.items()}
 
 
 class Command:
-    """run-all on the notebooks of a folder, as a process of its own session, with what it prints in `log`."""
+    """run_all as a process of its own session, with what it prints in `log`."""
 
-    def __init__(self, folder: Path, *arguments: str):
-        code = (
-            "import sys; from pathlib import Path; from lib import commands, pipeline; import tasks; from invoke import Exit\n"
-            f"pipeline.NOTEBOOKS = Path({str(folder)!r}); pipeline.ANALYSE = {ANALYSE}; commands.report = print\n"
-            "run = tasks.said_plainly(lambda: commands.run_all('small', sys.argv[3:], sys.argv[1], sys.argv[2], False))\n"
-            "try: run()\nexcept Exit as end: print(end.message); sys.exit(end.code)"
-        )
-        self.log = folder / f"log-{time.monotonic_ns()}.txt"
-        script = folder / "command.py"
+    def __init__(self, folder: Path, scheduler: str = ""):
+        script, self.log = folder / "command.py", folder / f"log-{time.monotonic_ns()}.txt"
         script.write_text(
-            f"if __name__ == '__main__':\n    {code.replace(chr(10), chr(10) + '    ')}\n"
+            "import sys; from pathlib import Path; import plans, tasks; from invoke import Exit\n"
+            "@tasks.said_plainly\n"
+            f"def run(): plans.run_all(Path({str(folder)!r}), jobs=2, scheduler={scheduler!r})\n"
+            "if __name__ == '__main__':\n"
+            "    try: run()\n"
+            "    except Exit as end: print(end.message); sys.exit(end.code)\n"
         )
+        paths = {"HANDWRITING_OUTPUTS": str(folder), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
         self.process = psutil.Popen(
-            [sys.executable, str(script), *(arguments or ("2", "")), *SETTINGS],
+            [sys.executable, str(script)],
             cwd=ROOT,
             stdout=open(self.log, "w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            env=os.environ | {"HANDWRITING_OUTPUTS": str(folder), "PYTHONPATH": str(ROOT)},
+            env=os.environ | paths,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
@@ -82,13 +101,12 @@ class Command:
 
 
 def notebook_processes(folder: Path) -> list[psutil.Process]:
-    """The processes that run notebooks for a command of this folder, or for its workers, and those notebooks' kernels."""
+    """The processes that run notebooks for this folder, and those notebooks' kernels."""
     found = []
     for process in psutil.process_iter():
         try:
-            own = process.ppid() == os.getpid() and "resource_tracker" in " ".join(
-                process.cmdline()
-            )  # Python's, of the tests themselves
+            words = " ".join(process.cmdline())
+            own = process.ppid() == os.getpid() and "resource_tracker" in words  # of the tests
             if (
                 process.environ().get("HANDWRITING_OUTPUTS") == str(folder)
                 and process.status() != psutil.STATUS_ZOMBIE
@@ -101,7 +119,7 @@ def notebook_processes(folder: Path) -> list[psutil.Process]:
 
 
 def wait_until_gone(folder: Path, seconds: float = 10, keep: tuple[int, ...] = ()) -> list[str]:
-    """Command lines of the processes that are still there after so long; empty as soon as all are gone."""
+    """Command lines of the processes that are left after so long; empty once all are gone."""
     ends, left = time.monotonic() + seconds, [None]
     while left and time.monotonic() < ends:
         left = [process for process in notebook_processes(folder) if process.pid not in keep]

@@ -1,18 +1,16 @@
-"""The plan's steps on dask: processes of this machine, or the workers of a running cluster that shares the folder.
+"""The plan's steps on dask: processes of this machine, or a running cluster that shares the folder.
 
-A worker runs one notebook at a time. One that dies gets its notebook repeated by another; one whose client is gone, or
-whose scheduler is, ends the notebook it has.
+A worker runs one notebook at a time. One that dies gets its notebook repeated by another; one whose
+client is gone, or whose scheduler is, ends the notebook it has.
 """
 
 import logging
 import os
-import shutil
 import signal
-import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import dask
@@ -21,85 +19,70 @@ from distributed.core import Status
 from distributed.utils import silence_logging_cmgr
 
 from lib.errors import InputError
-from lib.running import staleness as freshness
-from lib.running.notebook import ATTEMPTS, NotebookProcess, advice, run_step
+from lib.running.notebook import ATTEMPTS, NotebookProcess, advice, run_step, visible_cards
 from lib.running.plan import Outcome, Step, n_cores
-from lib.running.progress import PlainDisplay, display
+from lib.running.progress import Display, display
+from lib.running.staleness import read_record, reasons
 
-SHARED = (
-    "HANDWRITING_DATA",
-    "HANDWRITING_OUTPUTS",
-)  # environment variables that a worker must have as this process has them
+SHARED = ("HANDWRITING_DATA", "HANDWRITING_OUTPUTS")  # which a worker must have as its client has
+OWN = {name: os.environ[name] for name in SHARED if name in os.environ}  # a worker's, else
 LOCAL = {
     "distributed.scheduler.allowed-failures": ATTEMPTS,
     "distributed.comm.timeouts.connect": "10s",
 }
+BAD = ("failed", "skipped")
+REMINDER = 60  # seconds between two lines that say that no worker has come
 process: NotebookProcess | None = None  # of a worker: kept from one notebook to the next
 one_at_a_time = threading.Lock()  # whatever number of threads a worker was given
 
 
 def run_on_worker(step: Step, threads: int, topic: str, environment: dict[str, str]) -> Outcome:
-    """What a worker does with a step: runs it, publishes its events, and ends it when nobody wants it any longer."""
-    global process
+    """Runs a step, publishes its events, and ends it when nobody wants it any longer."""
     worker, key = get_worker(), get_worker().get_current_task()
-    os.environ |= environment
-    cards = visible_cards()
-    card = (
-        {"CUDA_VISIBLE_DEVICES": cards[worker.name % len(cards)]}
-        if cards and isinstance(worker.name, int)
-        else {}
-    )
 
     def stopped() -> bool:
         task = worker.state.tasks.get(key)
-        return (
-            worker.status not in (Status.running, Status.paused)
-            or task is None
-            or task.state == "cancelled"
-        )
+        at_work = worker.status in (Status.running, Status.paused)
+        return not at_work or task is None or task.state == "cancelled"
+
+    def report(event: dict) -> None:
+        worker.log_event(topic, event | {"step": step.name})
 
     with one_at_a_time:
-        if process is None or process.ended or process.threads != threads:
-            process = NotebookProcess(threads, environment | card)
-        return run_step(
-            step,
-            process,
-            lambda event: worker.log_event(topic, event | {"step": step.name}),
-            stopped,
-            run=key,
-        )
+        return run_step(step, process_for(threads, environment, worker.name), report, stopped, key)
 
 
-def visible_cards() -> list[str]:
-    """The graphics cards that this process may use, without importing torch."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [card for card in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if card]
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
-    return [
-        str(number) for number, line in enumerate(listed.splitlines()) if line.startswith("GPU")
-    ]
+def process_for(threads: int, environment: dict[str, str], number) -> NotebookProcess:
+    """This worker's process; a new one where the last has ended, or was another client's."""
+    global process
+    for name in SHARED:
+        os.environ.pop(name, None)
+    os.environ.update(OWN | environment)
+    shared = {name: os.environ[name] for name in SHARED if name in os.environ}
+    if (cards := visible_cards()) and isinstance(number, int):
+        shared["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
+    if process and (process.threads, process.environment) != (threads, shared):
+        process.end()
+    if process is None or process.ended:
+        process = NotebookProcess(threads, shared)
+    return process
 
 
-def jobs_at_once(jobs: int, threads: int, steps: int) -> int:
-    """How many notebooks to run at a time: as many as asked for, else one per graphics card, or as the cores allow."""
-    return min(jobs or len(visible_cards()) or max(1, n_cores() // threads), steps)
+def jobs_at_once(jobs: int, threads: int, n_steps: int, cores: int, cards: int) -> int:
+    """As many notebooks at a time as asked for, else one per card, or as the cores allow."""
+    return min(jobs or cards or max(1, cores // threads), n_steps)
 
 
 @contextmanager
 def connected(scheduler: str, jobs: int) -> Iterator[Client]:
-    """A client of the scheduler at this address, or of a cluster of this machine's own that ends with it."""
+    """A client of the scheduler at this address, or of a cluster of this machine's own."""
     if scheduler:
-        with (
-            silence_logging_cmgr(logging.CRITICAL),
-            client_of(scheduler) as client,
-        ):  # what is wrong is said here, in a sentence
+        # what is wrong is said here, in a sentence
+        with silence_logging_cmgr(logging.CRITICAL), client_of(scheduler) as client:
             yield client
         return
-    with interrupted_by(
-        {signal.SIGINT: signal.SIG_IGN}
-    ):  # which the workers inherit: Ctrl-C is this process's to deal with
+    # which the workers inherit: Ctrl-C is this process's to deal with
+    with handled({signal.SIGINT: signal.SIG_IGN}):
         cluster = LocalCluster(
             n_workers=jobs,
             threads_per_worker=1,
@@ -117,20 +100,17 @@ def client_of(scheduler: str) -> Client:
         return Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
     except (OSError, ValueError) as error:
         raise InputError(
-            f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); start one with "
-            "`dask scheduler`, or leave --scheduler out."
+            f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); start one "
+            "with `dask scheduler`, or leave --scheduler out."
         ) from None
 
 
 @contextmanager
-def interrupted_by(handlers: dict) -> Iterator[None]:
+def handled(handlers: dict) -> Iterator[None]:
     """Signal handlers for a while; only the main thread may set them."""
-    here = threading.current_thread() is threading.main_thread()
-    before = (
-        {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        if here
-        else {}
-    )
+    if threading.current_thread() is not threading.main_thread():
+        handlers = {}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
@@ -139,32 +119,36 @@ def interrupted_by(handlers: dict) -> Iterator[None]:
 
 
 def run_steps(
-    steps: list[Step], jobs: int, threads: int, scheduler: str = "", force: bool = False
+    steps: list[Step],
+    jobs: int,
+    threads: int,
+    scheduler: str = "",
+    force: bool = False,
+    ended: Callable[[Step], None] = lambda step: None,
 ) -> dict[str, Outcome]:
-    """Runs the steps that are not fresh, each as soon as those it needs are done; one that fails stops only those that need it.
+    """Runs the steps that are not fresh, each as soon as those it waits for are over.
 
-    `jobs` at a time on this machine (0: as many as it has cores or cards for), or all at once on a cluster's workers.
-    Raises InputError if the scheduler cannot be reached, or no longer.
+    One that fails stops only those that need it. `jobs` at a time on this machine (0: as many as it
+    has cores or cards for), or all at once on a cluster's workers. `ended` is called after each
+    step that was run. Raises InputError if the scheduler cannot be reached, or no longer.
     """
-    terminated = {
-        signal.SIGTERM: signal.default_int_handler
-    }  # as by Ctrl-C: a batch system's way of saying that time is over
-    jobs = jobs_at_once(jobs, threads, len(steps))
+    jobs = jobs_at_once(jobs, threads, len(steps), n_cores(), len(visible_cards()))
+    # a batch system says by SIGTERM that time is over: as by Ctrl-C
     with (
-        interrupted_by(terminated),
+        handled({signal.SIGTERM: signal.default_int_handler}),
         dask.config.set(LOCAL),
-        display(steps) as shown,
+        display(steps, jobs) as shown,
         connected(scheduler, jobs) as client,
     ):
-        plan = Running(client, steps, shown, threads, force)
+        plan = Running(client, steps, shown, threads, force, ended)
         while len(plan.outcomes) < len(steps):
             plan.settle()
-            plan.submit()
+            plan.submit(scheduler)
             plan.collect()
             if client.status != "running":
                 raise InputError(
-                    f"The dask scheduler {scheduler} no longer answers: what has ended is kept; start it and "
-                    "run the same command again."
+                    f"The dask scheduler {scheduler} no longer answers: what has ended is kept; "
+                    "start it and run the same command again."
                 )
             shown.refresh()
             time.sleep(0.2)
@@ -172,12 +156,11 @@ def run_steps(
 
 
 class Running:
-    """A plan while it is run. Its steps wait for those they need, then for a free worker, and then for their end."""
+    """A plan while it is run. Its steps wait for others, then for a free worker, then to end."""
 
-    def __init__(
-        self, client: Client, steps: list[Step], shown: PlainDisplay, threads: int, force: bool
-    ):
-        self.client, self.shown, self.threads, self.force = client, shown, threads, force
+    def __init__(self, client: Client, steps, shown: Display, threads: int, force, ended):
+        self.client, self.shown, self.threads = client, shown, threads
+        self.force, self.after_each, self.reminded = force, ended, -REMINDER
         self.planned, self.waiting, self.ready = {step.name for step in steps}, list(steps), []
         self.running: dict[Future, Step] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -185,69 +168,68 @@ class Running:
         client.subscribe_topic(self.topic, lambda event: shown.progress(event[1]))
 
     def settle(self) -> None:
-        """Decides on the steps whose needs have ended: to be run, fresh, or skipped since one that they need has failed."""
+        """Decides on steps that wait no longer: to be run, fresh, or skipped after a failure."""
         for step in list(self.waiting):
-            needs = self.planned.intersection(step.needs)
-            failed = [
-                name
-                for name in needs
-                if name in self.outcomes and self.outcomes[name].state in ("failed", "skipped")
-            ]
-            if failed:
+            over = self.outcomes.keys()
+            bad = [name for name in step.needs if name in over and self.outcomes[name].state in BAD]
+            if bad:
                 self.waiting.remove(step)
-                self.end(step, Outcome("skipped", problem=f"it needs {', '.join(sorted(failed))}"))
-            elif needs <= self.outcomes.keys():
+                self.end(step, Outcome("skipped", problem=f"it needs {', '.join(sorted(bad))}"))
+            elif self.planned.intersection([*step.needs, *step.after]) <= over:
                 self.waiting.remove(step)
-                if self.force or freshness.reasons(step, freshness.read_record(step)):
+                if self.force or reasons(step, read_record(step)):
                     self.ready.append(step)
                 else:
                     self.end(step, Outcome("fresh"))
 
-    def submit(self) -> None:
-        """Hands out as many steps as there are free workers: dask, given more, would have a short one wait behind a long one."""
+    def submit(self, scheduler: str) -> None:
+        """Hands out as many steps as workers are free.
+
+        dask, given more, would have a short one wait behind a long one.
+        """
         at_work = self.client.processing() if self.ready else {}
+        if self.ready and not at_work and scheduler:
+            self.remind(scheduler)
         free = min(len(at_work) - len(self.running), sum(not keys for keys in at_work.values()))
         environment = {name: os.environ[name] for name in SHARED if name in os.environ}
         for step in self.ready[: max(0, free)]:
             self.ready.remove(step)
             self.shown.queued(step)
-            future = self.client.submit(
-                run_on_worker,
-                step,
-                self.threads,
-                self.topic,
-                environment,
-                key=f"{step.name} {self.topic}",
-                pure=False,
-            )
+            given = step, self.threads, self.topic, environment
+            key = f"{step.name} {self.topic}"
+            future = self.client.submit(run_on_worker, *given, key=key, pure=False)
             self.running[future] = step
+
+    def remind(self, scheduler: str) -> None:
+        """Says now and then that there is no worker."""
+        if time.monotonic() - self.reminded >= REMINDER:
+            self.reminded = time.monotonic()
+            self.shown.say(
+                f"no worker has joined {scheduler}: start one with `dask worker {scheduler}`"
+            )
 
     def collect(self) -> None:
         """Takes in what has ended."""
         for future in [future for future in self.running if future.done()]:
-            self.end(self.running.pop(future), outcome_of(future))
+            step = self.running.pop(future)
+            self.end(step, outcome_of(future))
+            self.after_each(step)
 
     def end(self, step: Step, outcome: Outcome) -> None:
         self.outcomes[step.name] = outcome
         self.shown.ended(step, outcome)
 
 
-def outcome_of(future) -> Outcome:
+def outcome_of(future: Future) -> Outcome:
     """What a step's future says, if it is not the step's own outcome in words."""
     if future.status == "finished":
         return future.result()
     if future.status == "cancelled":
         return Outcome("failed", problem="the cluster gave it up")
     error = future.exception()
-    if isinstance(error, KilledWorker):
-        return Outcome(
-            "failed",
-            problem="the process that ran it died again and again, perhaps for lack of memory",
-        )
     said = str(error).strip().partition("\n")[0]
-    return Outcome(
-        "failed",
-        problem=said
-        if isinstance(error, InputError)
-        else f"{type(error).__name__}: {said}{advice(said)}",
-    )
+    if isinstance(error, KilledWorker):
+        said = "the process that ran it died again and again, perhaps for lack of memory"
+    elif not isinstance(error, InputError):
+        said = f"{type(error).__name__}: {said}{advice(said)}"
+    return Outcome("failed", problem=said)

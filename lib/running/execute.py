@@ -1,8 +1,8 @@
-"""Notebooks executed by papermill, one after the other, for lib.running.notebook: `python -m lib.running.execute`.
+"""Notebooks executed by papermill, one after the other, in a process of lib.running.notebook's.
 
-A step comes as a line of JSON on stdin, and events go out as lines of JSON on stdout: {"text": ...} for what the
-notebook prints, {"cell": 3, "cells": 30}, and at last {"ended": true, "problem": ""}. When stdin ends, because whoever
-holds its other end has finished, has been stopped or has been killed, every process that was started from here is ended.
+A step comes as a line of JSON on stdin. Events go out as lines of JSON on stdout: {"printed": ...},
+{"cell": 3, "cells": 30}, and at last {"ended": true, "problem": ""}. When stdin ends, because
+whoever holds its other end has finished or was killed, everything that was started here is ended.
 """
 
 import json
@@ -19,6 +19,7 @@ from filelock import FileLock
 from papermill.translators import PythonTranslator, papermill_translators
 
 from lib.files import ROOT
+from lib.running import kernels
 
 
 class Explained(PythonTranslator):
@@ -27,21 +28,14 @@ class Explained(PythonTranslator):
     origins: dict[str, str] = {}
 
     @classmethod
-    def codify(cls, parameters: dict, comment: str = "Parameters") -> str:
+    def codify(cls, parameters: dict, comment: str = "") -> str:
         lines = {name: cls.assign(name, cls.translate(value)) for name, value in parameters.items()}
         width = min(max(map(len, lines.values()), default=0), 40)
-        return (
-            "\n".join(
-                [
-                    "# What this run was given, and where each value comes from",
-                    *(
-                        f"{line:{width}}  # {cls.origins.get(name, 'default')}"
-                        for name, line in lines.items()
-                    ),
-                ]
-            )
-            + "\n"
-        )
+        explained = [
+            f"{line:{width}}  # {cls.origins.get(name, 'default')}\n"
+            for name, line in lines.items()
+        ]
+        return "".join(["# What this run was given, and where each value comes from\n", *explained])
 
 
 class Printed:
@@ -49,7 +43,7 @@ class Printed:
 
     def write(self, text: str) -> None:
         for line in filter(str.strip, text.splitlines()):
-            tell({"text": line})
+            tell({"printed": line})
 
     def flush(self) -> None:
         pass
@@ -61,7 +55,7 @@ def tell(event: dict) -> None:
 
 
 def read_steps(steps: Queue) -> None:
-    """Hands on the steps that come on stdin; when it ends, ends every process below this one, and this one."""
+    """Hands on the steps that come on stdin; at its end, ends all processes below and this one."""
     for line in sys.stdin:
         steps.put(json.loads(line))
     for process in psutil.Process().children(recursive=True):
@@ -70,48 +64,44 @@ def read_steps(steps: Queue) -> None:
     os._exit(1)
 
 
-def execute(step: dict) -> str:
+def execute(step: dict, manager: type) -> str:
     """Runs one notebook; what went wrong in one line, or "" if nothing did."""
-    cells = len(json.loads((ROOT / step["notebook"]).read_text(encoding="utf-8"))["cells"])
+    notebook, executed = step["notebook"], Path(step["executed"])
+    n_cells = len(json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"])
     Explained.origins = step["origins"]
-    executed = Path(step["executed"])
-    executed.unlink(
-        missing_ok=True
-    )  # an earlier one would be taken for this one's if it fails at once
-    try:
-        # a hook of nbclient's, to which papermill hands on what it does not know
-        async def on_cell_start(cell, cell_index):
-            tell({"cell": cell_index + 1, "cells": cells + 1})
+    executed.unlink(missing_ok=True)  # would be taken for this one's if that fails at once
 
+    async def on_cell_start(cell, cell_index):  # a hook of nbclient's
+        tell({"cell": cell_index + 1, "cells": n_cells + 1})
+
+    try:
         papermill.execute_notebook(
-            str(ROOT / step["notebook"]),
+            notebook,
             str(executed),
             step["parameters"],
             kernel_name="python3",
             cwd=str(ROOT / "notebooks"),
             progress_bar=False,
+            start_timeout=600,
             stdout_file=Printed(),
+            kernel_manager_class=manager,
             on_cell_start=on_cell_start,
         )
-    except (
-        Exception
-    ) as error:  # whatever it is becomes the step's failure, told by lib.running.notebook
+    except Exception as error:  # whatever it is becomes the step's failure
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
     return ""
 
 
-def main() -> None:
+def main(warm: bool) -> None:
     """Runs the steps that come on stdin, until that ends."""
+    if warm:
+        kernels.preload()
+    manager = kernels.WarmKernelManager if warm else kernels.KernelManager
     papermill_translators.register("python", Explained)
     steps = Queue()
     threading.Thread(target=read_steps, args=[steps], daemon=True).start()
     while step := steps.get():
         executed = Path(step["executed"])
-        with FileLock(
-            executed.with_name(f".{executed.stem}.lock")
-        ):  # held by the run of a worker that died, until that is over
-            tell({"ended": True, "problem": execute(step)})
-
-
-if __name__ == "__main__":
-    main()
+        # held by the run of a worker that died, until that is over
+        with FileLock(executed.with_name(f".{executed.stem}.lock")):
+            tell({"ended": True, "problem": execute(step, manager)})

@@ -1,219 +1,188 @@
-"""What a running plan shows: a live table on a terminal, one line per event in a log."""
+"""What a running plan shows: a live table on a terminal, one line per event in a log.
 
+A log says when a step starts and how it ends, what a training prints (its epochs now and then), and
+what is wrong. What other notebooks print stands in their executed copies.
+"""
+
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from datetime import timedelta
+from statistics import mean
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
-from rich.text import Text
+from rich.progress import BarColumn, Progress, Task, TextColumn
+from rich.table import Column
 
-from lib.running import staleness as freshness
 from lib.running.plan import Outcome, Step
+from lib.running.staleness import read_record
 
 BETWEEN_LINES = 10.0  # seconds, at least, between two lines of a log that say how far one run is
-COLORS = {
+COLUMNS = ("doing", "loss", "accuracy", "time", "memory")
+COLORS = {  # of the states, the urgent ones first
     "running": "cyan",
+    "failed": "bold red",
+    "queued": "dim",
+    "waiting": "dim",
+    "skipped": "yellow",
     "done": "green",
     "fresh": "green",
-    "failed": "bold red",
-    "skipped": "yellow",
 }
-ENDED = ("done", "fresh", "failed", "skipped")
-URGENCY = ("running", "failed", "queued", "waiting", "skipped", "done", "fresh")
 
 
-@dataclass
-class Row:
-    """What is known of one step while the plan runs."""
+class Display:
+    """The table or the log. Events come from dask's thread, all else from the main one."""
 
-    step: Step
-    state: str = "waiting"
-    began: float = 0.0
-    seconds: float = 0.0
-    usual: float | None = None  # seconds that it took last time
-    latest: dict = field(default_factory=dict)
+    def __init__(self, steps: list[Step], console: Console, at_once: int = 1, clock=time.monotonic):
+        name = Column(no_wrap=True, overflow="ellipsis", ratio=1)
+        columns = [TextColumn("{task.description}", markup=False, table_column=name)]
+        columns += [BarColumn(8)] * (console.width >= 100)
+        columns += [TextColumn(f"{{task.fields[{name}]}}") for name in COLUMNS]
+        drawn = {"console": console, "disable": not console.is_terminal, "expand": True}
+        timed = {"auto_refresh": False, "speed_estimate_period": 600, "get_time": clock}
+        self.table = Progress(*columns, transient=True, **drawn, **timed)
+        self.lock, self.at_once, self.logged = threading.RLock(), at_once, {}
+        self.tasks = {step.name: self.add(step.name, step) for step in steps}
+        self.hidden, self.total = self.add(""), self.add("total")
+        self.table.start_task(self.total.id)
 
-    def elapsed(self) -> float:
-        return time.monotonic() - self.began if self.state == "running" else self.seconds
-
-    def share(self) -> float:
-        """How much of it is done, 0 to 1, by its epochs and batches; 0 if that is not known."""
-        told = self.latest
-        if self.state != "running" or "epochs" not in told:
-            return 0.0
-        return (told["epoch"] - 1 + told["batch"] / max(1, told["batches"])) / told["epochs"]
-
-    def expected(self) -> float | None:
-        """Seconds that it will have taken: as last time, else by how far its training is; None if nobody knows."""
-        if self.state in ENDED:
-            return self.seconds
-        share = self.share()
-        if self.usual is None and share > 0.05:
-            return self.elapsed() / share
-        return None if self.usual is None else max(self.usual, self.elapsed())
-
-
-class PlainDisplay:
-    """Lines for a log: when a step starts, where its training is now and then, and how it ends."""
-
-    def __init__(self, steps: list[Step], console: Console):
-        self.console = console
-        self.rows = {
-            step.name: Row(step, usual=(freshness.read_record(step) or {}).get("seconds"))
-            for step in steps
-        }
-        self.said = dict.fromkeys(self.rows, 0.0)
+    def add(self, name: str, step: Step | None = None) -> Task:
+        """A line of the table, with the seconds that its step took last time."""
+        usual = (read_record(step) or {}).get("seconds") if step else None
+        fields = dict.fromkeys(COLUMNS, "") | {"step": step, "usual": usual or 0}
+        task = self.table.tasks[self.table.add_task(name, start=False, total=1, **fields)]
+        mark(task, "waiting")
+        return task
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        """A line of its own, above the table where there is one."""
+        self.table.console.print(line, markup=False, soft_wrap=True)
 
     def queued(self, step: Step) -> None:
         """The step has been handed to the cluster."""
-        self.rows[step.name].state = "queued"
+        with self.lock:
+            mark(self.tasks[step.name], "queued")
 
     def progress(self, event: dict) -> None:
-        """An event of lib.running.notebook's, with the step's name; the first one says that the step has started."""
-        row = self.rows[event["step"]]
-        if row.state not in ("queued", "running"):
-            return  # told late, of a step that has ended
-        if row.state == "queued":
-            row.state, row.began = "running", time.monotonic()
-            self.tell(row, f"{row.step.name}: started")
-        row.latest |= event
-        if "text" in event:
-            self.tell(
-                row, f"{row.step.name}: {event['text']}", often=event["text"].startswith("epoch")
-            )
+        """An event of run_step's with the step's name; the first says that the step has started."""
+        name, printed = event["step"], event.get("printed", "")
+        with self.lock:
+            task = self.tasks[name]
+            if task.fields["state"] == "queued":
+                mark(task, "running")
+                self.table.start_task(task.id)
+                self.log(name, "started")
+            if task.fields["state"] != "running":
+                return  # told late, of a step that has ended
+            self.table.update(task.id, **changes(event))
+            if "said" in event:
+                self.say(f"{name}: {event['said']}")
+            if printed and task.fields["step"].run:
+                self.log(name, printed, often=printed.startswith("epoch"))
 
     def ended(self, step: Step, outcome: Outcome) -> None:
         """The step is over, or is not to be run."""
-        row = self.rows[step.name]
-        row.state, row.seconds = outcome.state, outcome.seconds
-        self.tell(
-            row,
-            f"{step.name}: {outcome.state}"
-            + (f" after {outcome.seconds:.0f} s" if outcome.seconds else ""),
-        )
+        with self.lock:
+            task = self.tasks[step.name]
+            self.table.stop_task(task.id)
+            mark(task, outcome.state)
+            took = f" after {outcome.seconds:.0f} s" if outcome.seconds else ""
+            problem = f": {outcome.problem.splitlines()[0]}" if outcome.problem else ""
+            self.log(step.name, f"{outcome.state}{took}{problem}")
 
-    def tell(self, row: Row, line: str, often: bool = False) -> None:
-        """One line; those that come `often` only where the last one is some time ago."""
-        now = time.monotonic()
-        if not often or now - self.said[row.step.name] >= BETWEEN_LINES:
-            self.said[row.step.name] = now
-            self.say(line)
-
-    def refresh(self) -> None:
-        """Called several times a second."""
-
-
-class LiveDisplay(PlainDisplay):
-    """A table for a terminal, drawn anew in place: one row per step, and the total."""
-
-    def __init__(self, steps: list[Step], live: Live):
-        super().__init__(steps, live.console)
-        self.live, self.began = live, time.monotonic()
-
-    def tell(self, row: Row, line: str, often: bool = False) -> None:
-        pass  # the table shows it
+    def log(self, name: str, line: str, often: bool = False) -> None:
+        """A log's line on a step; those that come `often` only where the last is some time ago."""
+        now = self.table.get_time()
+        if self.table.disable and not (often and now - self.logged[name] < BETWEEN_LINES):
+            self.logged[name] = now
+            self.say(f"{name}: {line}")
 
     def refresh(self) -> None:
-        self.live.update(self.table(), refresh=True)
-
-    def table(self) -> Table:
-        """The rows that fit on the screen, what is going on first where not all do; the total below."""
-        table = Table(
-            "notebook",
-            "state",
-            "loss",
-            "valid",
-            "time",
-            "memory",
-            box=None,
-            padding=(0, 2, 0, 0),
-            header_style="dim",
-        )
-        rows, room = list(self.rows.values()), max(4, self.console.height - 5)
-        chosen = (
-            rows
-            if len(rows) <= room
-            else sorted(rows, key=lambda row: URGENCY.index(row.state))[:room]
-        )
-        for row in chosen:
-            table.add_row(*cells(row))
-        if len(rows) > len(chosen):
-            table.add_row(f"and {len(rows) - len(chosen)} more", style="dim")
-        table.add_row(*total(rows, time.monotonic() - self.began), style="bold")
-        return table
+        """Draws the table anew: the urgent lines where not all have room, and the total."""
+        with self.lock:
+            states, room = list(COLORS), max(4, self.table.console.height - 4)
+            tasks = sorted(self.tasks.values(), key=lambda task: states.index(task.fields["state"]))
+            seconds = expectations(tasks)
+            left = [
+                task for task in tasks if task.fields["state"] in ("running", "queued", "waiting")
+            ]
+            for place, task in enumerate(tasks):
+                task.visible = place < room
+                of = f" of {clock(seconds[task.id])}" if task in left and task.id in seconds else ""
+                task.fields["time"] = f"{clock(task.elapsed)}{of}" if task.elapsed or of else ""
+            self.hidden.visible = len(tasks) > room
+            self.hidden.description = f"and {len(tasks) - room} more"
+            self.total.completed = 1 - len(left) / len(tasks)
+            self.total.fields["doing"] = f"{len(tasks) - len(left)} of {len(tasks)}"
+            self.total.fields["time"] = clock(self.total.elapsed)
+            if remaining := [
+                seconds[task.id] - (task.elapsed or 0) for task in left if task.id in seconds
+            ]:
+                whole = self.total.elapsed + max(sum(remaining) / self.at_once, *remaining)
+                self.total.fields["time"] += f" of about {rough(whole)}"
+            self.table.refresh()
 
 
-def cells(row: Row) -> list:
-    """Name, state or progress, training loss, validation accuracy, time and memory of one step."""
-    told, state = row.latest, row.state
-    if state == "running" and "epochs" in told:
-        state = (
-            f"epoch {told['epoch']}/{told['epochs']} {told['batch'] / max(1, told['batches']):4.0%}"
-        )
-    elif state == "running" and "cells" in told:
-        state = f"cell {told['cell']}/{told['cells']}"
-    expected = row.expected() if row.state != "fresh" else None
-    times = [clock(row.elapsed())] if row.elapsed() else []
-    if expected and row.state not in ENDED:
-        times.append(clock(expected))
-    return [
-        short_name(row.step),
-        Text(state, style=COLORS.get(row.state, "dim")),
-        f"{told['loss']:.3f}" if "loss" in told else "",
-        f"{told['accuracy']:.1%}" if "accuracy" in told else "",
-        " of ".join(times),
-        size(told.get("memory", 0)) if row.state == "running" else "",
-    ]
+def mark(task: Task, state: str) -> None:
+    """Sets a task's state, and says it."""
+    task.fields |= {"state": state, "doing": f"[{COLORS[state]}]{state}", "memory": ""}
 
 
-def short_name(step: Step) -> str:
-    """A step's name for a narrow table: of a notebook that is run many times the number will do."""
-    notebook, _, run = step.name.partition(" ")
-    return f"{notebook[:2]} {run}" if run else notebook
+def changes(event: dict) -> dict[str, str | float]:
+    """What an event changes in the line of its task; after the last epoch it is being measured."""
+    formats = {"loss": "loss {:.2f}", "accuracy": "valid {:.0%}", "memory": "{:.1f} GB"}
+    fields = {name: formats[name].format(event[name]) for name in formats if name in event}
+    if "epochs" in event:
+        batches = event["batch"] / max(1, event["batches"])
+        fields["completed"] = share = (event["epoch"] - 1 + batches) / event["epochs"]
+        doing = f"epoch {event['epoch']}/{event['epochs']}" if share < 1 else "measuring"
+        fields["doing"] = f"[cyan]{doing}"
+    elif "cell" in event:
+        fields["doing"] = f"[cyan]cell {event['cell']}/{event['cells']}"
+    return fields
 
 
-def total(rows: list[Row], elapsed: float) -> list[str]:
-    """How many steps are over, the time so far with the one to expect, and the memory that all take together."""
-    over, running = (
-        [row for row in rows if row.state in ENDED],
-        [row for row in rows if row.state == "running"],
-    )
-    left = [(row.expected(), row.elapsed()) for row in rows if row.state not in ENDED]
-    times = clock(elapsed)
-    if left and all(expected is not None for expected, _ in left):
-        remaining = [expected - passed for expected, passed in left]
-        times += f" of {clock(elapsed + max(sum(remaining) / max(1, len(running)), *remaining))}"
-    memory = sum(row.latest.get("memory", 0) for row in running)
-    return ["total", f"{len(over)} of {len(rows)}", "", "", times, size(memory)]
+def expectations(tasks: list[Task]) -> dict[int, float]:
+    """Seconds that each task takes: as last time, else by its epochs' pace, else as those like it.
+
+    Like it are those of the same notebook and networks, else of the same notebook.
+    """
+    known, alike = {}, {}
+    for task in tasks:
+        elapsed, usual = task.elapsed or 0.0, task.fields["usual"]
+        if usual or task.fields["state"] == "done":
+            known[task.id] = max(usual, elapsed)
+        elif task.completed > 0.05 and task.time_remaining is not None:
+            known[task.id] = elapsed + task.time_remaining
+        for kind in kinds(task) if task.id in known else []:
+            alike.setdefault(kind, []).append(known[task.id])
+    for task in tasks:
+        like = next((alike[kind] for kind in kinds(task) if kind in alike), None)
+        if task.id not in known and like:
+            known[task.id] = max(task.elapsed or 0.0, mean(like))
+    return known
+
+
+def kinds(task: Task) -> list[tuple]:
+    """What a task can be compared by, the closest first."""
+    step = task.fields["step"]
+    return [(step.notebook, *step.networks), (step.notebook,)]
 
 
 def clock(seconds: float) -> str:
     """Minutes and seconds, with hours where there are any: 1:05, 2:00:00."""
-    minutes, seconds = divmod(int(seconds), 60)
-    return (
-        f"{minutes}:{seconds:02d}"
-        if minutes < 60
-        else f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-    )
+    return str(timedelta(seconds=int(seconds))).removeprefix("0:").removeprefix("0")
 
 
-def size(n_bytes: int) -> str:
-    """Bytes in gigabytes, to one digit; nothing for none."""
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes else ""
+def rough(seconds: float) -> str:
+    """About so long: 40 s, 12 min."""
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 @contextmanager
-def display(steps: list[Step]) -> Iterator[PlainDisplay]:
+def display(steps: list[Step], at_once: int) -> Iterator[Display]:
     """A live table where someone watches a terminal, else plain lines."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        yield PlainDisplay(steps, console)
-        return
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        yield LiveDisplay(steps, live)
+    shown = Display(steps, Console(highlight=False), at_once)
+    with shown.table:
+        yield shown
