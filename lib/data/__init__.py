@@ -4,6 +4,6 @@ Behind it: the generator, the readers, the clean-up of photographs, EMNIST's for
 """
 
 from lib.data.characters import CharacterData, capped, draw
-from lib.data.load import load_data
+from lib.data.load import data_of, load_data
 
-__all__ = ["CharacterData", "capped", "draw", "load_data"]
+__all__ = ["CharacterData", "capped", "data_of", "draw", "load_data"]

@@ -1,5 +1,6 @@
 """Whatever the source, characters to train, validate and test on: the one way into data."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from lib.data import emnist, folder
 from lib.data.cache import cached_arrays, digest
 from lib.data.characters import CharacterData, capped, stratified, unequal
 from lib.data.classes import DIGITS, class_names, split_labels
+from lib.errors import InputError
 from lib.params import DataParameters, check
 
 ARRAYS = [f"{part}_{what}" for part in ("train", "valid", "test") for what in ("images", "labels")]
@@ -32,6 +34,25 @@ def load_data(parameters: DataParameters | None = None, **overrides) -> Characte
     arrays = cached_arrays(f"divided/{key}", lambda: _divided(source, *choices))
     checksum = str(arrays.pop("checksum"))
     return replace(source, **arrays, checksum=checksum, parameters=parameters)
+
+
+def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
+    """The characters that a run was given, all of them, by its row of the results.
+
+    Results hold no paths: `archive` or `folder` say where the source is. Raises InputError as
+    load_data does, and where what is there now is not what the run was given.
+    """
+    values = {key: row[key] for key in DataParameters.model_fields if key in row}
+    plain = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in values.items()
+    }
+    data = load_data(**plain | {"archive": archive, "folder": folder})
+    if data.checksum != row["checksum"]:
+        raise InputError(
+            f"The characters of {row['run']} have changed since it was made: run its profile again."
+        )
+    return data
 
 
 def _divided(source: CharacterData, cap: str, fraction: float, seed: int) -> dict[str, np.ndarray]:
