@@ -23,19 +23,8 @@ from lib.running.plan import (
 )
 from lib.running.staleness import read_record, reasons
 
-__all__ = [
-    "NOTEBOOKS",
-    "Outcome",
-    "Step",
-    "is_running",
-    "n_cores",
-    "notebook_named",
-    "only_one_run",
-    "plan",
-    "read_record",
-    "reasons",
-    "run_all",
-]
+__all__ = ["NOTEBOOKS", "Outcome", "Step", "is_running", "n_cores", "notebook_named"]
+__all__ += ["only_one_run", "plan", "read_record", "reasons", "run_all"]
 
 
 def run_all(
@@ -46,6 +35,7 @@ def run_all(
     scheduler: str = "",
     force: bool = False,
     notebooks: Path = NOTEBOOKS,
+    profiles: Path = PROFILES,
 ) -> dict[str, Outcome]:
     """Runs what is not fresh of a profile, or of one of its notebooks, and keeps results.json.
 
@@ -54,7 +44,7 @@ def run_all(
     machine, or those of a dask `scheduler`. Raises InputError for whatever the user can mend; a
     notebook that fails is an outcome, not an error.
     """
-    source = PROFILES / f"{profile._name}.yml"
+    source = profiles / f"{profile._name}.yml"
     with only_one_run(profile.outputs):
         before = source.read_bytes()
         everything = plan(profile, checksum_of, notebooks)
@@ -63,19 +53,17 @@ def run_all(
             raise InputError(
                 f"Profile {profile._name} has no study for {notebook}; add one to {source.name}."
             )
-        outcomes = {step.name: Outcome("fresh") for step in steps}
         write_results(profile.outputs, everything)
-        if force or any(reasons(step, read_record(step)) for step in steps):
-            from lib.running.cluster import run_steps  # with it comes dask, which takes a second
+        if not force and not any(reasons(step, read_record(step)) for step in steps):
+            return {step.name: Outcome("fresh") for step in steps}
+        from lib.running.cluster import run_steps  # with it comes dask, which takes a second
 
-            outcomes = run_steps(
-                steps,
-                jobs,
-                share_of_cores(profile, everything),
-                scheduler,
-                force,
-                ended=lambda step: step.run and write_results(profile.outputs, everything),
-            )
+        def ended(step: Step) -> None:
+            if step.run:
+                write_results(profile.outputs, everything)
+
+        threads = share_of_cores(profile, everything)
+        outcomes = run_steps(steps, jobs, threads, scheduler, force, ended=ended)
         if source.read_bytes() != before:
             raise InputError(
                 f"params/{source.name} was changed while it ran: the results are of what it said "
@@ -86,13 +74,11 @@ def run_all(
 
 def write_results(outputs: str, steps: list[Step]) -> None:
     """results.json: the metrics of every finished run, with its name and the studies it serves."""
-    outputs, rows = outputs_folder(outputs), []
-    pairs = {(step.run, study) for step in steps if step.run for study in step.studies}
-    for folder in complete_runs(outputs):
+    studies, rows = {step.run: list(step.studies) for step in steps if step.run}, []
+    for folder in complete_runs(outputs_folder(outputs)):
         try:
             metrics = read_json(folder / METRICS)
         except InputError:
             continue  # damaged: its record says so, and it is run again
-        studies = sorted(study for run, study in pairs if run == folder.name)
-        rows.append({"run": folder.name, "studies": studies} | metrics)
-    write_json(outputs / RESULTS, rows)
+        rows.append({"run": folder.name, "studies": studies.get(folder.name, [])} | metrics)
+    write_json(outputs_folder(outputs) / RESULTS, rows)

@@ -3,117 +3,98 @@
 import ast
 import hashlib
 import json
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
+from typing import Any
 
 from lib.files import ROOT, digest_of_code, without_docstrings
 
-LEFT_OUT = ("lib/data/", "lib/running/", "lib/networks.py")
-SOURCE = ROOT / "lib" / "networks.py"
+LEFT_OUT = ("lib/data/", "lib/running/", "lib/networks.py")  # see lib/running/staleness.py
 PREPARED = {"Preparation", "PreparedNetwork"}  # what every network stands in
 
 
-def modules(source: Path) -> list[str]:
-    """The files of lib that a notebook imports, and those they import, in alphabetical order: lib/data.py, ..."""
-    found, waiting = set(), [source]
+def until_changed(function: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Remembers what a function of a file, or of a folder, gives, until that changes."""
+    known = cache(lambda path, *state: function(path))
+
+    @wraps(function)
+    def remembered(path: Path):
+        state = path.stat()
+        return known(path, state.st_size, state.st_mtime_ns)
+
+    return remembered
+
+
+def modules(notebook: Path, root: Path = ROOT) -> list[str]:
+    """The files of lib that a notebook imports, and those that these import: lib/runs.py, ..."""
+    found, waiting = set(), [notebook]
     while waiting:
-        path = waiting.pop()
-        imported = {
-            name for name in _imports(path, state(path)) - found if not name.startswith(LEFT_OUT)
-        }
-        found |= imported
-        waiting += [ROOT / name for name in imported]
+        names = imports(waiting.pop()) - found
+        files = {name for name in names if not name.startswith(LEFT_OUT)}
+        files = {name for name in files if (root / name).is_file()}
+        found |= files
+        waiting += [root / name for name in files]
     return sorted(found)
 
 
-def state(path: Path) -> tuple[int, int]:
-    """Size and time of change, by which a file is known again."""
-    state = path.stat()
-    return state.st_size, state.st_mtime_ns
-
-
-@cache
-def _imports(path: Path, _seen) -> set[str]:
+@until_changed
+def imports(path: Path) -> set[str]:
+    """Every file of lib that what a module or notebook imports may be."""
     names = {"lib"} if path.suffix == ".py" else set()
-    for tree in _trees(path):
-        for node in ast.walk(tree):
+    for source in [path.read_text(encoding="utf-8")] if path.suffix == ".py" else code_cells(path):
+        try:
+            nodes = list(ast.walk(ast.parse(source)))
+        except SyntaxError:  # IPython's own, such as %timeit
+            continue
+        for node in nodes:
             if isinstance(node, ast.Import):
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
                 names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = (
-        f"{name.replace('.', '/')}{end}"
-        for name in names
-        if name.split(".")[0] == "lib"
-        for end in (".py", "/__init__.py")
-    )
-    return {file for file in files if (ROOT / file).is_file()}
+    paths = [name.replace(".", "/") for name in names if name.split(".")[0] == "lib"]
+    return {path + end for path in paths for end in (".py", "/__init__.py")}
 
 
-def _trees(path: Path) -> Iterator[ast.Module]:
-    """A module's, or each code cell's, syntax tree; a cell that is not plain Python has an empty one."""
-    for source in [path.read_text(encoding="utf-8")] if path.suffix == ".py" else code_cells(path):
-        try:
-            yield ast.parse(source)
-        except SyntaxError:
-            yield ast.Module([], [])
-
-
+@until_changed
 def code_digest(path: Path) -> str:
-    """MD5 of what a module does."""
-    return _code_digest(path, state(path))
-
-
-@cache
-def _code_digest(path: Path, _seen) -> str:
-    return digest_of_code([path.read_text(encoding="utf-8")])
-
-
-def notebook_digest(path: Path) -> str:
-    """MD5 of what a notebook's code cells do, its parameters aside."""
-    return _notebook_digest(path, state(path))
-
-
-@cache
-def _notebook_digest(path: Path, _seen) -> str:
+    """MD5 of what a module does, or a notebook's code cells less their parameters."""
+    if path.suffix == ".py":
+        return digest_of_code([path.read_text(encoding="utf-8")])
     return digest_of_code(code_cells(path))
 
 
 def code_cells(notebook: Path) -> list[str]:
-    """The code of a notebook, cell by cell, less its parameters, which are compared by their values."""
+    """A notebook's code, cell by cell, less its parameters, which are compared by their values."""
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = [
-        cell
-        for cell in cells
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
-    ]
-    return ["".join(cell["source"]) for cell in code]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    return ["".join(cell["source"]) for cell in code if not is_parameters(cell)]
 
 
-def network_digest(network: str) -> str:
-    """MD5 of a network's entry in NETWORKS and of all in lib/networks.py that it is made of."""
-    return _network_digest(network, state(SOURCE))
+def is_parameters(cell: dict) -> bool:
+    """Whether it is the cell that papermill overrides."""
+    return "parameters" in cell["metadata"].get("tags", [])
 
 
-@cache
-def _network_digest(network: str, _seen) -> str:
+@until_changed
+def network_digests(source: Path) -> dict[str, str]:
+    """For each entry of NETWORKS, MD5 of that and of all in lib/networks.py that it is made of."""
     defined = {}
-    for node in without_docstrings(ast.parse(SOURCE.read_text(encoding="utf-8"))).body:
+    for node in without_docstrings(ast.parse(source.read_text(encoding="utf-8"))).body:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
             defined[node.name] = node
         elif isinstance(node, ast.Assign):
             defined |= {target.id: node for target in node.targets}
     table = defined.pop("NETWORKS").value
-    entries = {key.value: value for key, value in zip(table.keys, table.values)}
-    found, waiting = {}, {"": entries[network]} | {name: defined[name] for name in PREPARED}
+    return {key.value: _digest(value, defined) for key, value in zip(table.keys, table.values)}
+
+
+def _digest(entry: ast.AST, defined: dict[str, ast.AST]) -> str:
+    found, waiting = {}, {"": entry} | {name: defined[name] for name in PREPARED}
     while waiting:
         found |= waiting
-        names = {node.id for tree in waiting.values() for node in ast.walk(tree) if _is_name(node)}
-        waiting = {name: defined[name] for name in names if name in defined and name not in found}
+        nodes = [node for tree in waiting.values() for node in ast.walk(tree)]
+        names = {node.id for node in nodes if isinstance(node, ast.Name)} - found.keys()
+        waiting = {name: defined[name] for name in names if name in defined}
     said = "".join(ast.dump(found[name]) for name in sorted(found))
     return hashlib.md5(said.encode()).hexdigest()
-
-
-def _is_name(node: ast.AST) -> bool:
-    return isinstance(node, ast.Name)

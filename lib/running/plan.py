@@ -5,8 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,21 +22,23 @@ from lib.files import (
     check_writable,
     outputs_folder,
 )
-from lib.params import DataParameters, Profile, did_you_mean
+from lib.params import DataParameters, Profile, did_you_mean, given
+from lib.running.code import is_parameters, until_changed
 from lib.running.studies import Run, planned_runs
 
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORE, FIND, TRAIN = "01-explore-data", "02-find-learning-rate", "03-train"
+LAST = "10-report"  # of what there is: after all others, whether they ended well or not
 
 
 @dataclass(frozen=True)
 class Step:
-    """One run of a notebook: its parameters and where each comes from, and what it reads and writes.
+    """One run of a notebook: its parameters and where each comes from, what it reads and writes.
 
-    `notebook` is a path from the repository, so that a machine which shares the folder under another
-    name finds it; `outputs` is the profile's folder as `outputs_folder` takes it, and `reads` and
-    `writes` are paths within that. It waits for the steps that it `needs`, and is skipped if one of
-    them fails; for those it comes `after` it only waits.
+    `notebook` is a path from the repository, so that a machine which shares the folder under
+    another name finds it; `outputs` is the profile's folder as `outputs_folder` takes it, and
+    `reads` and `writes` are paths within that. It waits for the steps that it `needs`, and is
+    skipped if one of them fails; for those it comes `after` it only waits.
     """
 
     name: str
@@ -76,19 +77,14 @@ class Outcome:
     problem: str = ""
 
 
+@until_changed
 def parameters_of(notebook: Path) -> dict[str, tuple[str, object]]:
     """Type and default value of each name in a notebook's parameters cell."""
-    return _parameters_of(notebook, notebook.stat().st_mtime_ns)
-
-
-@cache
-def _parameters_of(notebook: Path, _changed: int) -> dict[str, tuple[str, object]]:
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    cell = next(cell for cell in cells if "parameters" in cell["metadata"].get("tags", []))
-    lines = ast.parse("".join(cell["source"])).body
+    lines = [ast.parse("".join(cell["source"])).body for cell in cells if is_parameters(cell)]
     return {
         line.target.id: (line.annotation.id, ast.literal_eval(line.value))
-        for line in lines
+        for line in sum(lines, [])
         if isinstance(line, ast.AnnAssign)
     }
 
@@ -98,37 +94,33 @@ def plan(
     checksum_of: Callable[[DataParameters], str] = lambda parameters: "",
     notebooks: Path = NOTEBOOKS,
 ) -> list[Step]:
-    """Every step of a profile, each after those that it needs.
+    """Every step of a profile, each after those that it waits for.
 
     checksum_of: the checksum of the characters that some parameters name, part of every record.
-    A notebook whose parameters name `studies` is a chapter about those: it is run for a profile that
-    has the first of them. The last chapter comes after all others.
+    A notebook whose parameters name `studies` is a chapter about those: it is run for a profile
+    that has the first of them.
     """
-    runs, data = planned_runs(profile), _part(profile, DataParameters)
-    explore = make_step(profile, notebooks / f"{EXPLORE}.ipynb", checksum=checksum_of(data))
-    rates = make_step(
-        profile,
-        notebooks / f"{FIND}.ipynb",
-        checksum=explore.checksum,
-        writes=[RATES],
-        networks=profile.networks,
-    )
+    runs, data = planned_runs(profile), given(DataParameters, dict(profile))
+    checksum = checksum_of(data)
+    explore = make_step(profile, notebooks / f"{EXPLORE}.ipynb", checksum=checksum)
+    found = {"writes": [RATES], "networks": profile.networks, "checksum": checksum}
+    rates = make_step(profile, notebooks / f"{FIND}.ipynb", **found)
     trainings = [_training(profile, notebooks, run, rates, checksum_of) for run in runs]
-    studies = {}
+    chapters, studies = [], {}
     for run in runs:
         for study in run.studies:
             studies.setdefault(study, []).append(run.name)
-    steps = [explore, rates, *trainings]
     for notebook in sorted(notebooks.glob("*.ipynb")):
         asked = parameters_of(notebook).get("studies", ("", []))[1]
         if asked and asked[0] in studies:
             read = {study: studies[study] for study in asked if study in studies}
-            steps.append(_chapter(profile, notebook, runs, trainings, read))
-    if len(steps) > 2 + len(trainings):
-        chapters = steps[2 + len(trainings) : -1]
-        steps[-1].after.extend(step.name for step in chapters)
-        steps[-1].reads.extend(name for step in chapters for name in step.writes)
-    return steps
+            chapters.append(_chapter(profile, notebook, trainings, read, checksum))
+    if chapters and chapters[-1].name == LAST:
+        *before, last = chapters
+        after = [step.name for step in [*trainings, *before]]
+        reads = [name for step in before for name in step.writes]
+        chapters[-1] = replace(last, needs=[], after=after, reads=last.reads + reads)
+    return [explore, rates, *trainings, *chapters]
 
 
 def make_step(profile: Profile, notebook: Path, chosen: dict | None = None, **rest) -> Step:
@@ -144,24 +136,23 @@ def make_step(profile: Profile, notebook: Path, chosen: dict | None = None, **re
     return Step(name, path, profile.outputs, taken, origins, minutes=profile.time_limit, **rest)
 
 
-def _part(values, model):
-    return model.model_construct(**{key: getattr(values, key) for key in model.model_fields})
-
-
 def _training(profile: Profile, notebooks: Path, run: Run, rates: Step, checksum_of) -> Step:
     chosen = run.parameters.model_dump(mode="json") | {"run": run.name}
     finds = not run.parameters.learning_rate and run.parameters.network in profile.networks
-    origins = dict.fromkeys([*run.differing, "run"], f"study {', '.join(run.studies)}")
+    origins = dict.fromkeys(
+        ["network", "seed", *run.differing, "run"], f"study {', '.join(run.studies)}"
+    )
+    if "networks" in run.studies:
+        origins |= {"network": profile.origin("networks"), "seed": profile.origin("seeds")}
     return make_step(
         profile,
         notebooks / f"{TRAIN}.ipynb",
         chosen,
         run=run.name,
-        origins=origins | {"network": "networks", "seed": "seeds"},
-        checksum=checksum_of(_part(run.parameters, DataParameters)),
+        origins=origins,
+        checksum=checksum_of(given(DataParameters, dict(run.parameters))),
         needs=[rates.name] * finds + [f"{TRAIN} {run.needs}"] * bool(run.needs),
-        reads=[f"{RATES}#{run.parameters.network}"] * finds
-        + [f"{run.needs}/{MODEL}"] * bool(run.needs),
+        reads=[f"{RATES}#{run.parameters.network}"] * finds + [run.reads] * bool(run.reads),
         writes=[f"{run.name}/{name}" for name in files_of(run)],
         networks=[run.parameters.network],
         studies={study: [run.name] for study in run.studies},
@@ -173,17 +164,17 @@ def files_of(run: Run) -> list[str]:
     return [MODEL] * (run.parameters.keep == "all") + [HISTORY, PREDICTIONS, METRICS]
 
 
-def _chapter(profile: Profile, notebook: Path, runs: list[Run], trainings, studies) -> Step:
+def _chapter(profile: Profile, notebook: Path, trainings, studies, checksum: str) -> Step:
     wanted = {name for names in studies.values() for name in names}
-    chosen = [(run, step) for run, step in zip(runs, trainings) if run.name in wanted]
+    chosen = [step for step in trainings if step.run in wanted]
     return make_step(
         profile,
         notebook,
-        needs=[step.name for _, step in chosen],
-        reads=[name for _, step in chosen for name in step.writes],
+        needs=[step.name for step in chosen],
+        reads=[name for step in chosen for name in step.writes],
         writes=[f"{FINDINGS}/{notebook.stem}.json"],
-        checksum=trainings[0].checksum,
-        networks=sorted({run.parameters.network for run, _ in chosen}),
+        checksum=checksum,
+        networks=sorted({name for step in chosen for name in step.networks}),
         studies=studies,
     )
 
@@ -206,19 +197,23 @@ def n_cores() -> int:
 
 
 @contextmanager
-def only_one_run(outputs: str) -> Iterator[None]:
+def only_one_run(outputs: str, last: bool = False) -> Iterator[None]:
     """InputError if another command runs this profile; the lock goes when its holder dies.
 
-    It lies beside the folder, so that deleting the folder asks for it as well.
+    It lies beside the folder, so that deleting the folder asks for it as well. `last`: its file is
+    deleted in the end, while it is held: whoever waits for it then waits for a new one.
     """
     lock = _lock(outputs)
     check_writable(lock.parent)
     try:
         with FileLock(lock, timeout=1):  # `status` holds it for a moment
             yield
+            if last and os.name == "posix":  # Windows deletes no open file
+                lock.unlink()
     except Timeout:
         raise InputError(
-            f"Another command is running {outputs}: wait for its end, or stop it, and run this again."
+            f"Another command is running {outputs}: wait for its end, or stop it, "
+            "and run this again."
         ) from None
 
 
@@ -226,13 +221,11 @@ def is_running(outputs: str) -> bool:
     """Whether a command runs this profile now."""
     if not _lock(outputs).exists():
         return False
-    lock = FileLock(_lock(outputs))
     try:
-        lock.acquire(timeout=0)
+        with FileLock(_lock(outputs), timeout=0):
+            return False
     except Timeout:
         return True
-    lock.release()
-    return False
 
 
 def _lock(outputs: str) -> Path:

@@ -18,43 +18,42 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from lib.errors import InputError
 from lib.files import CHECKPOINT, ROOT, outputs_folder, read_json, write_json
-from lib.running.code import code_digest, modules, network_digest, notebook_digest, state
+from lib.running.code import code_digest, modules, network_digests, until_changed
 
 ELSEWHERE = ("archive", "folder", "outputs")  # paths: the checksum stands for what is there
-DRAWS = {"lib/plots.py"}  # nobody wants to train again for the pictures in a training's notebook
+DRAWS = {"lib/plots.py", "lib/wording.py"}  # nobody trains again for pictures or words
 RECORD = 2  # version of the record's layout
+AGAIN = {"failed": "failed", "running": "interrupted"}
 
 
-def dependencies(step) -> dict[str, dict]:
+def dependencies(step, root: Path = ROOT) -> dict[str, dict]:
     """All that the step's result depends on, now: kind, then name, then value or MD5."""
-    notebook = ROOT / step.notebook
+    notebook, folder = root / step.notebook, outputs_folder(step.outputs)
+    networks = network_digests(root / "lib" / "networks.py") if step.networks else {}
+    used = [name for name in modules(notebook, root) if not (step.run and name in DRAWS)]
+    values = step.parameters.items()
     return {
-        "notebook code": {notebook.name: notebook_digest(notebook)},
-        "parameter": {
-            name: value for name, value in step.parameters.items() if name not in ELSEWHERE
-        },
-        "lib": {
-            name: code_digest(ROOT / name)
-            for name in modules(notebook)
-            if not (step.run and name in DRAWS)
-        },
-        "network": {name: network_digest(name) for name in step.networks},
+        "notebook code": {notebook.name: code_digest(notebook)},
+        "parameter": {name: value for name, value in values if name not in ELSEWHERE},
+        "lib": {name: code_digest(root / name) for name in used},
+        "network": {name: networks[name] for name in step.networks},
         "data": {"checksum": step.checksum},
-        "library": dict(_versions()),
+        "library": library_versions(),
         "study": {} if step.run else step.studies,
-        "input": {name: input_digest(outputs_folder(step.outputs), name) for name in step.reads},
+        "input": {name: input_digest(folder, name) for name in step.reads},
     }
 
 
-def reasons(step, record: dict | None) -> list[str]:
-    """Why a step has to be run, in a few words each; empty if its record and its files are those of a run made now."""
+def reasons(step, record: dict | None, root: Path = ROOT) -> list[str]:
+    """Why a step has to be run, in a few words each; none if a run now would give the same."""
     if record is None:
         return ["never run"]
     if record["state"] != "done":
-        return [{"failed": "failed", "running": "interrupted"}[record["state"]]]
+        return [AGAIN[record["state"]]]
     changed = []
-    for kind, values in dependencies(step).items():
+    for kind, values in dependencies(step, root).items():
         before = record["depends"].get(kind, {})
         names = [name for name in {**before, **values} if before.get(name) != values.get(name)]
         changed += [_describe(kind, name, before.get(name), values.get(name)) for name in names]
@@ -89,67 +88,40 @@ def read_record(step) -> dict | None:
 
 def _read(path: Path) -> dict | None:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path)
+    except InputError:
         return None
-    return record if isinstance(record, dict) and record.get("record") == RECORD else None
+    return record if record.get("record") == RECORD else None
 
 
 def begin(step, run: str, now: dict) -> int:
-    """Notes that a run starts, and returns which attempt of `run` it is, from 1: more if a worker died over it.
+    """Notes that a run starts; which attempt of `run` it is, from 1: more if a worker died over it.
 
     A checkpoint is left to be continued only where nothing has changed since it was begun.
     """
     earlier = read_record(step) or {}
-    attempt = (
-        earlier.get("attempt", 0) + 1
-        if earlier.get("state") == "running" and earlier.get("run") == run
-        else 1
-    )
-    unchanged = earlier.get("state") in ("running", "failed") and earlier["depends"] == json.loads(
-        json.dumps(now)
-    )
-    if step.run_folder and not unchanged:
+    again = earlier.get("state") == "running" and earlier["run"] == run
+    attempt = earlier["attempt"] + 1 if again else 1
+    same = earlier.get("state") in AGAIN and earlier["depends"] == json.loads(json.dumps(now))
+    if step.run and not same:
         (step.run_folder / CHECKPOINT).unlink(missing_ok=True)
-    write_json(
-        record_path(step),
-        {
-            "record": RECORD,
-            "state": "running",
-            "run": run,
-            "attempt": attempt,
-            "began": time.time(),
-            "seconds": earlier.get("seconds"),
-            "parameters": step.parameters,
-            "origins": step.origins,
-            "depends": now,
-            "writes": {},
-        },
-    )
+    record = {"record": RECORD, "state": "running", "run": run, "attempt": attempt}
+    record |= {"began": time.time(), "seconds": earlier.get("seconds")}
+    record |= {"parameters": step.parameters, "origins": step.origins}
+    write_json(record_path(step), record | {"depends": now, "writes": {}})
     return attempt
 
 
 def finish(step, state: str, seconds: float, problem: str = "") -> None:
     """Notes how the run that was begun has ended, and what it has written."""
-    record, folder = read_json(record_path(step)), outputs_folder(step.outputs)
-    written = {name: described(folder / name) for name in step.writes if (folder / name).exists()}
-    write_json(
-        record_path(step),
-        record
-        | {
-            "state": state,
-            "seconds": round(seconds, 1),
-            "problem": problem,
-            "ended": time.time(),
-            "writes": written if state == "done" else {},
-        },
-    )
-
-
-def described(file: Path) -> dict:
-    """What tells a file from another: its MD5, and size and time of change, which spare reading it again."""
-    state = file.stat()
-    return {"md5": file_digest(file), "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+    folder, written = outputs_folder(step.outputs), {}
+    for name in step.writes if state == "done" else []:
+        if (folder / name).exists():
+            found = (folder / name).stat()
+            known = {"size": found.st_size, "mtime_ns": found.st_mtime_ns}
+            written[name] = {"md5": file_digest(folder / name)} | known
+    ended = {"state": state, "seconds": round(seconds, 1), "problem": problem, "ended": time.time()}
+    write_json(record_path(step), read_json(record_path(step)) | ended | {"writes": written})
 
 
 def file_digest(file: Path, known: dict | None = None) -> str:
@@ -157,43 +129,39 @@ def file_digest(file: Path, known: dict | None = None) -> str:
     state = file.stat()
     if known and (state.st_size, state.st_mtime_ns) == (known["size"], known["mtime_ns"]):
         return known["md5"]
-    return _file_digest(file, state.st_size, state.st_mtime_ns)
+    return _md5(file)
 
 
-@cache
-def _file_digest(file: Path, *_state) -> str:
+@until_changed
+def _md5(file: Path) -> str:
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 def input_digest(folder: Path, name: str) -> str:
-    """MD5 of a file that a step reads, or "" if it is not there; "rates.json#custom" is that entry of a JSON file."""
+    """MD5 of a file that a step reads, or "" if it is not there.
+
+    "rates.json#custom" is that entry of a JSON file.
+    """
     file, _, key = name.partition("#")
     if not (folder / file).exists():
         return ""
     if not key:
-        return file_digest(
-            folder / file, _written(folder / "notebooks", state(folder / "notebooks")).get(file)
-        )
+        records = folder / "notebooks"
+        return file_digest(folder / file, _written(records).get(file) if records.exists() else None)
     entry = read_json(folder / file).get(key)
-    return (
-        "" if entry is None else hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest()
-    )
+    return hashlib.md5(json.dumps(entry, sort_keys=True).encode()).hexdigest() if entry else ""
 
 
-@cache
-def _written(notebooks: Path, _state) -> dict[str, dict]:
+@until_changed
+def _written(notebooks: Path) -> dict[str, dict]:
     """What the records of a profile say of the files that its steps wrote."""
-    records = map(_read, notebooks.glob("*.json"))
-    return {
-        name: written for record in records if record for name, written in record["writes"].items()
-    }
+    records = [record for path in notebooks.glob("*.json") if (record := _read(path))]
+    return {name: written for record in records for name, written in record["writes"].items()}
 
 
 @cache
-def _versions() -> tuple[tuple[str, str], ...]:
-    return (
-        ("torch", version("torch")),
-        ("fastai", version("fastai")),
-        ("python", platform.python_version()),
-    )
+def library_versions() -> dict[str, str]:
+    """The versions of what computes."""
+    versions = {name: version(name) for name in ("torch", "fastai")}
+    return versions | {"python": platform.python_version()}

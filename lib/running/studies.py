@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from lib.errors import InputError
@@ -21,6 +20,7 @@ class Run:
     differing: dict[str, Any]
     studies: list[str] = field(default_factory=list)
     needs: str = ""  # name of the run whose weights it begins with, if that is of the same plan
+    reads: str = ""  # the file with those weights, from the profile's folder
 
     @property
     def name(self) -> str:
@@ -29,7 +29,7 @@ class Run:
 
 
 def planned_runs(profile: Profile) -> list[Run]:
-    """The runs of all studies, each once, those that start from others with what they start from.
+    """The runs of all studies, each once, and after the one that it starts from.
 
     Every network with every seed is the study `networks`. A study keeps labels alone unless it says
     otherwise, or shares the run with one that keeps all, or another run starts from it.
@@ -40,12 +40,19 @@ def planned_runs(profile: Profile) -> list[Run]:
     for study, grid in asked.items():
         for run in study_runs(profile, study, {"keep": "labels"} | grid):
             known = runs.setdefault(run.name, run)
-            known.studies.append(study)
+            known.studies = list(dict.fromkeys([*known.studies, study]))
             if "all" in (run.parameters.keep, known.parameters.keep):
                 known.parameters.keep = "all"
     for run in runs.values():
         find_start(run, runs, profile)
-    return list(runs.values())
+    waiting, ordered = list(runs.values()), {"": None}
+    while waiting:
+        ready = [run for run in waiting if run.needs in ordered]
+        if not ready:
+            raise InputError(f"{waiting[0].name} and {waiting[0].needs} start from each other.")
+        ordered |= {run.name: run for run in ready}
+        waiting = [run for run in waiting if run.name not in ordered]
+    return list(ordered.values())[1:]
 
 
 def study_runs(profile: Profile, study: str, grid: dict[str, Any]) -> list[Run]:
@@ -80,39 +87,36 @@ def expand(grid: dict[str, Any], study: str) -> list[dict[str, Any]]:
 
 def find_start(run: Run, runs: dict[str, Run], profile: Profile) -> None:
     """Turns the name that a run starts from into the path of a weights file."""
-    start, chosen = run.parameters.start, run.parameters
+    chosen, studies = run.parameters, {study for other in runs.values() for study in other.studies}
+    start = "networks" if chosen.start == profile._name else chosen.start
     if start in ("", IMAGENET):
         return
-    studies = {study for other in runs.values() for study in other.studies}
+    same = chosen.network, chosen.seed
     if start in studies:
-        same = [
+        found = [
             other
             for other in runs.values()
-            if start in other.studies
-            and (other.parameters.network, other.parameters.seed) == (chosen.network, chosen.seed)
+            if start in other.studies and (other.parameters.network, other.parameters.seed) == same
         ]
-        if len(same) != 1 or same[0] is run:
+        if len(found) != 1 or found[0] is run:
             raise InputError(
-                f"start names the study {start}, which has {len(same)} runs of {chosen.network} "
-                f"with seed {chosen.seed}; it must have one."
+                f"start names the study {start}, which has {len(found)} runs of {chosen.network} "
+                f"with seed {chosen.seed}; it must have one other."
             )
-        same[0].parameters.keep, run.needs = "all", same[0].name
-        chosen.start = f"{profile.outputs}/{same[0].name}/{MODEL}"
+        found[0].parameters.keep, run.needs = "all", found[0].name
+        run.reads = f"{run.needs}/{MODEL}"
+        chosen.start = f"{profile.outputs}/{run.reads}"
     elif start in profile_names():
-        chosen.start = f"outputs/{start}/{run_name(chosen.network, chosen.seed)}/{MODEL}"
+        file = f"{start}/{run_name(*same)}/{MODEL}"
+        run.reads, chosen.start = f"../{file}", f"outputs/{file}"
         if not outputs_folder(chosen.start).is_file():
             raise InputError(
                 f"start names the profile {start}, which has no {chosen.network} of seed "
                 f"{chosen.seed} yet: run `invoke run-all --profile {start}` first."
             )
     else:
-        chosen.start = str(_existing(start, [*studies, *profile_names()]))
-
-
-def _existing(start: str, names: list[str]) -> Path:
-    try:
-        return existing_path("start", start)
-    except ValueError:
-        raise InputError(
-            f"start '{start}' is no study, profile or file{did_you_mean(start, names)}"
-        ) from None
+        try:
+            run.reads = chosen.start = str(existing_path("start", start))
+        except ValueError:
+            near = did_you_mean(start, [*studies, *profile_names()])
+            raise InputError(f"start '{start}' is no study, profile or file{near}") from None
