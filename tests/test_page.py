@@ -95,7 +95,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def visit(browser, server):
-    """Opens the page once per kind of screen, and waits until there is a canvas; `requests` gathers all that it asks for."""
+    """Opens the page once per kind of screen; `requests` gathers all that it asks for."""
     tabs = {}
 
     def open_page(width=1200, **options):
@@ -202,13 +202,9 @@ def test_a_bare_stroke_shows_the_confused_pair_with_examples_of_both(tab):
 
 def test_canvas_and_buttons_are_reached_with_the_keyboard_and_named(tab):
     tab.locator(".hw-canvas").focus()
-    names = []
+    names, focused = [], "document.activeElement"
     for _ in range(3):
-        names.append(
-            tab.evaluate(
-                "document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"
-            )
-        )
+        names.append(tab.evaluate(f"{focused}.getAttribute('aria-label') || {focused}.textContent"))
         tab.keyboard.press("Tab")
     assert names[0].startswith("Drawing area") and names[1:] == ["Undo", "Clear"]
 

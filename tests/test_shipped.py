@@ -1,4 +1,4 @@
-"""The model that comes with the repository: its targets, its card, and that it can be made again."""
+"""The model that comes with the repository: its targets, its card, its making."""
 
 import json
 
@@ -9,7 +9,7 @@ import torch
 from lib.data.classes import BYCLASS
 from lib.data.strokes import generate
 from lib.params import DataParameters, TrainingParameters
-from lib.reading.recogniser import Recogniser
+from lib.reading import Recogniser
 from lib.reading.shipped import CARD, CASES, LOOK_ALIKE, SharedCrossEntropy, harder, pretrain, share
 
 
@@ -41,28 +41,21 @@ def test_a_class_without_a_twin_keeps_nearly_all_of_its_target():
 def test_the_loss_is_least_at_the_targets():
     loss, labels = SharedCrossEntropy(list("0Oox")), torch.tensor([0, 1, 2, 3])
     at_targets = loss(loss.targets.log(), labels)
-    assert at_targets < loss(10 * torch.eye(4), labels) and at_targets < loss(
-        torch.zeros(4, 4), labels
-    )
+    assert at_targets < loss(10 * torch.eye(4), labels)
+    assert at_targets < loss(torch.zeros(4, 4), labels)
 
 
 def test_harder_characters_differ_and_are_the_same_each_time():
     images = generate(1)[0]
-    assert np.array_equal(harder(images), harder(images))
-    assert (
-        harder(images).shape == images.shape and (harder(images) != images).any(axis=(1, 2)).all()
-    )
+    found = harder(images)
+    assert np.array_equal(found, harder(images)) and found.shape == images.shape
+    assert (found != images).any(axis=(1, 2)).all()
 
 
 def test_a_small_model_is_made_with_its_card(data, tmp_path):
     training = TrainingParameters(epochs=1, batch_size=64, learning_rate=0.01)
-    card = pretrain(
-        tmp_path / "own" / "model.safetensors",
-        DataParameters(per_class=20, test_per_class=2),
-        training,
-    )
-    assert card == json.loads((tmp_path / "own" / CARD).read_text()) and card["n_test"] == 124
-    assert f"{card['accuracy']:.1%}" in (tmp_path / "own" / "README.md").read_text()
-    assert Recogniser.load(tmp_path / "own" / "model.safetensors").temperature == pytest.approx(
-        card["temperature"], abs=1e-3
-    )
+    path = tmp_path / "own" / "model.safetensors"
+    card = pretrain(path, DataParameters(per_class=20, test_per_class=2), training)
+    assert card == json.loads(path.with_name(CARD).read_text()) and card["n_test"] == 124
+    assert f"{card['accuracy']:.1%}" in path.with_name("README.md").read_text()
+    assert Recogniser.load(path).temperature == pytest.approx(card["temperature"], abs=1e-3)

@@ -136,8 +136,6 @@ def picture(image: np.ndarray) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-_environment = Environment(
-    autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-)
+_environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
 _environment.filters |= {"chance": chance, "kind": kind, "with_kind": with_kind}
 PAGE = _environment.from_string(Path(__file__).with_name("drawing.html").read_text("utf-8"))

@@ -19,10 +19,9 @@ def first_models(outputs: Path) -> dict[str, Path]:
 
 
 def find_model(network: str, model: str, profile: str) -> Path:
-    """The model file at the path `model`, or that of a profile's `network`, or of its run so named.
+    """The model file at the path `model`, or of a profile's `network` or run of that name.
 
-    With neither, the one that comes with the repository. A network's is that of `first_models`.
-    Raises InputError if both are given, or if there is no such file, profile or run.
+    With neither, the shipped one. Raises InputError for both, and for what is not there.
     """
     if network and model:
         raise InputError("--network names a trained network and --model a file: give one of them.")

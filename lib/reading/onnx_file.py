@@ -59,10 +59,9 @@ def default_output(path: Path) -> Path:
 
 
 def export_model(path: Path, output: Path) -> float:
-    """Writes a model file as ONNX, for any N; returns what `compare` gives.
+    """Writes a model file as ONNX; returns what `compare` gives. Call `check_libraries` first.
 
-    Raises InputError, and leaves an older file as it was, if the model or the place for the file
-    cannot be used, or if it does not pass `compare`. Call `check_libraries` first.
+    Raises InputError, with an older file left as it was, for a bad model, place, or comparison.
     """
     if output.suffix != ".onnx" or output.is_dir():
         raise InputError(f"--output {output}: give the path of a file that ends in .onnx.")

@@ -33,10 +33,9 @@ class Page(Voila):
 
 
 def serve(values: dict, port: int, say: Callable[[str], None]) -> None:
-    """Serves the page until it is interrupted.
+    """Serves the page until it is interrupted; InputError if the port cannot be used.
 
-    values: the notebook's parameters. say: called with the page's address, which lets no one else
-    in, when it can be visited. Raises InputError if the port cannot be used.
+    values: the notebook's parameters. say: gets its address, which lets nobody else in, at the start.
     """
     config = Config(yaml.safe_load((HERE / "page.yml").read_text()))
     check_port(config.Voila.ip, port)

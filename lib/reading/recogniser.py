@@ -40,10 +40,7 @@ class Recogniser:
 
     def __init__(self, model, class_names: list[str], calibration: dict, coverage: float = 0.95):
         if not 0 < coverage < 1:
-            raise InputError(
-                f"A coverage of {coverage:g} is not between 0 and 1; "
-                "the usual ones are 0.9, 0.95 and 0.99."
-            )
+            raise InputError(f"A coverage of {coverage:g} is not between 0 and 1; try 0.95.")
         self.model, self.class_names = model.eval(), class_names
         self.coverage, self.temperature = coverage, calibration["temperature"]
         self.threshold = threshold(calibration["likelihoods"], coverage)
@@ -77,7 +74,7 @@ class Recogniser:
     @torch.no_grad()
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Calibrated, float32 (N, n_classes), of uint8 (N, 28, 28), upright, ink bright on 0."""
-        batches = torch.from_numpy(np.ascontiguousarray(images)).split(BATCH)
+        batches = torch.from_numpy(np.array(images)).split(BATCH)  # stored ones are not writable
         logits = torch.cat([self.model(batch) for batch in batches])
         return (logits / self.temperature).softmax(dim=1).numpy()
 

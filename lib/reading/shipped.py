@@ -103,11 +103,10 @@ def measured(recogniser: Recogniser, characters: CharacterData) -> dict:
     """Accuracies and calibration error on the test characters, 0 to 1."""
     probabilities = recogniser.probabilities(characters.test_images)
     actual, predicted = characters.test_labels, probabilities.argmax(axis=1)
-    top3 = np.argsort(-probabilities, axis=1)[:, :3]
     found = {
         "accuracy": (predicted == actual).mean(),
         "case_folded": merged_accuracy(actual, predicted, characters.class_names, fold_case),
-        "top_3": (top3 == actual[:, None]).any(axis=1).mean(),
+        "top_3": (np.argsort(-probabilities)[:, :3] == actual[:, None]).any(axis=1).mean(),
         "calibration_error": calibration_error(probabilities, actual),
     }
     return {name: round(float(value), 4) for name, value in found.items()}

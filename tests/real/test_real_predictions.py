@@ -1,4 +1,4 @@
-"""How well the model that comes with the repository reads handwriting it has never seen; printed with `pytest -s`."""
+"""How well the shipped model reads handwriting it has never seen; printed with `pytest -s`."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ import pytest
 from lib.data import emnist
 from lib.data.classes import BYCLASS, fold_case
 from lib.files import ROOT
-from lib.reading.recogniser import Prediction, Recogniser
+from lib.reading import Prediction, Recogniser
 
 REAL = Path(os.environ.get("HANDWRITING_REAL") or ROOT.parent / "shared" / "data")
 CAPITALS, DIGITS = BYCLASS[10:36], BYCLASS[:10]
@@ -22,7 +22,7 @@ def recogniser():
 
 
 def accuracies(answers: list[Prediction], names: list[str]) -> dict[str, float]:
-    """Of these answers: 62-way accuracy, case folded, right one among the first three, and in the prediction set; 0 to 1."""
+    """Shares of answers, 0 to 1: right, right but for the case, in the first three, in the set."""
     first_three = [[name for name, _ in answer.alternatives[:3]] for answer in answers]
     found = {
         "62-way": [answer.label == name for answer, name in zip(answers, names, strict=True)],
