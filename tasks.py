@@ -2,6 +2,8 @@
 
 import errno
 import functools
+import os
+import subprocess
 import sys
 
 from invoke import Exit, task
@@ -15,10 +17,11 @@ RUNNING = {
     "scheduler": "tcp://host:8786 of a dask cluster",
     "force": "run what is fresh as well",
 }
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def said_plainly(body):
-    """A user's mistake ends the command with its one sentence and status 2, not with a traceback."""
+    """A user's mistake ends a command with its one sentence and status 2, not with a traceback."""
 
     @functools.wraps(body)
     def wrapper(*args, **kwargs):
@@ -29,17 +32,12 @@ def said_plainly(body):
         except InputError as error:
             raise Exit(str(error), code=2) from None
         except OSError as error:
-            if error.errno not in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-                errno.EACCES,
-                errno.EPERM,
-                errno.EROFS,
-            ):
+            if error.errno not in UNWRITABLE:
                 raise
             raise Exit(
-                f"{error.filename or 'A file'} cannot be written ({error.strerror}); free some space or change its permissions, "
-                "and run the same command again: what has ended is kept.",
+                f"{error.filename or 'A file'} cannot be written ({error.strerror}); free some "
+                "space or change its permissions, and run the same command again: what has ended "
+                "is kept.",
                 code=2,
             ) from None
         except KeyboardInterrupt:
@@ -84,10 +82,7 @@ def status(c, profile="strokes", set=None):
 
 @task(
     positional=["first", "second"],
-    help={
-        "first": "a profile, or a run such as strokes/custom-one_cycle-seed0",
-        "second": "another",
-    },
+    help={"first": "a profile, or a run such as strokes/custom-seed0", "second": "another"},
 )
 @said_plainly
 def compare_runs(c, first, second):
@@ -150,13 +145,11 @@ def demo(c, profile="strokes", port="8866"):
     commands.demo(profile, port)
 
 
-@task(help={"real": "also the checks on real handwriting in ../shared/data"})
+@task(help={"all": "also what needs minutes, a browser, or ../shared/data"})
 @said_plainly
-def test(c, real=False):
+def test(c, all=False):
     """Run the tests and check the stored notebooks."""
-    from lib.menu import commands
-
-    commands.test(real)
+    sys.exit(subprocess.run([sys.executable, "tests", *["--all"] * all]).returncode)
 
 
 @task(
@@ -168,9 +161,9 @@ def test(c, real=False):
 @said_plainly
 def bench(c, archive="", json=False):
     """Measure speeds against the usual libraries (15 minutes)."""
-    from lib.menu import commands
-
-    commands.bench(archive, json)
+    options = ["--archive", os.path.abspath(archive)] * bool(archive) + ["--json"] * json
+    command = [sys.executable, "-m", "bench", *options]
+    sys.exit(subprocess.run(command, cwd="tests").returncode)
 
 
 @task(
@@ -192,7 +185,7 @@ def export(c, network="", model="", profile="strokes", output=""):
 @task
 @said_plainly
 def refresh(c):
-    """Run and store the notebooks anew."""
+    """Make the reference results, and store the notebooks anew."""
     from lib.menu import commands
 
     commands.refresh()
@@ -207,13 +200,13 @@ def pretrain(c):
     train()
 
 
-@task(help={"profile": PROFILE["profile"]})
+@task
 @said_plainly
-def readme(c, profile="strokes"):
+def readme(c):
     """Write the README's numbers and picture."""
-    from lib.menu import commands
+    from lib.report.readme import write_readme
 
-    commands.write_readme(profile)
+    write_readme()
 
 
 @task(help={"profile": "only this profile's results", "data": "cached and downloaded data as well"})

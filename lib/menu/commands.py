@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import track
 
 from lib import running
 from lib.errors import InputError
@@ -22,11 +23,12 @@ from lib.files import (
     write_whole,
 )
 from lib.menu import tables
-from lib.params import DataParameters, Profile, did_you_mean, load_profile, profile_names
-from lib.running.notebook import THREADS, NotebookProcess, quiet_environment, run_step
+from lib.params import DataParameters, did_you_mean, load_profile, profile_names
+from lib.running.notebook import quiet_environment
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 REFERENCE = "reference"  # the profile whose results come with the repository
+NETWORKS = "networks"  # the study of every profile
 console = Console(highlight=False)
 
 
@@ -43,80 +45,80 @@ def _checksum_of(parameters: str) -> str:
 
 
 def run_all(
-    profile: str, settings: list[str], jobs: str, scheduler: str, force: bool, notebook: str = ""
+    profile: str,
+    settings: list[str],
+    jobs: str = "",
+    scheduler: str = "",
+    force: bool = False,
+    notebook: str = "",
+    notebooks: Path = running.NOTEBOOKS,
 ) -> None:
     """Runs what is not fresh of a profile or of one notebook of it; status 1 if a step failed."""
     if jobs and (not jobs.isdecimal() or int(jobs) < 1):
-        raise InputError(
-            f"--jobs {jobs}: give a number of notebooks to run at the same time, 1 or more."
-        )
-    chosen = running.notebook_named(notebook) if notebook else ""
+        raise InputError(f"--jobs {jobs}: give a number of notebooks to run at once, 1 or more.")
+    chosen = running.notebook_named(notebook, notebooks) if notebook else ""
     loaded = load_profile(profile, settings)
-    outcomes = running.run_all(loaded, checksum_of, int(jobs or 0), chosen, scheduler, force)
-    summarise(outcomes, loaded, chosen)
-    written = write_pages(loaded) if not chosen else None
-    console.print(f"\nnotebooks and results: {shown_path(outputs_folder(loaded.outputs))}")
-    if written:
-        console.print(f"report, to open in a browser: {shown_path(written)}", soft_wrap=True)
+    outputs = outputs_folder(loaded.outputs)
+    outcomes = running.run_all(
+        loaded, checksum_of, int(jobs or 0), chosen, scheduler, force, notebooks
+    )
+    summarise(outcomes, profile, outputs, chosen)
+    reported = chosen in ("", running.REPORT_NOTEBOOK)
+    if reported:
+        write_pages(outputs)
+    console.print(f"\nnotebooks and results: {shown_path(outputs)}", soft_wrap=True)
+    if reported and (page := outputs / REPORT).exists():
+        console.print(f"report, to open in a browser: {shown_path(page)}", soft_wrap=True)
     if any(outcome.state == "failed" for outcome in outcomes.values()):
         sys.exit(1)
 
 
-def summarise(outcomes: dict[str, running.Outcome], profile: Profile, chosen: str) -> None:
+def summarise(outcomes: dict, profile: str, outputs: Path, chosen: str) -> None:
     """A table of steps, what was found, and every failure with what was skipped for it."""
-    name, folder = profile._name, outputs_folder(profile.outputs)
-    if all(outcome.state == "fresh" for outcome in outcomes.values()):
-        console.print(
-            f"profile {name}: nothing has changed since its {len(outcomes)} notebooks were run"
-        )
+    states = {step: outcome.state for step, outcome in outcomes.items()}
+    if set(states.values()) == {"fresh"}:
+        n = f"its {len(states)} notebooks were" if len(states) > 1 else f"{chosen} was"
+        console.print(f"profile {profile}: nothing has changed since {n} run")
     else:
-        console.print(tables.outcomes_table(outcomes, name))
-    findings = folder / FINDINGS / f"{chosen}.json"
-    if chosen and findings.exists():
+        console.print(tables.outcomes_table(outcomes, profile))
+    findings = outputs / FINDINGS / f"{chosen}.json"
+    if states.get(chosen) in ("done", "fresh") and findings.exists():
         for sentence in read_json(findings).get("sentences", []):
-            console.print(sentence.replace("**", ""), markup=False)
-    elif results := read_json(folder / RESULTS, list):
-        console.print(tables.results_table(results))
-    for step, outcome in outcomes.items():
-        if outcome.state == "failed":
-            console.print(f"\n[bold red]{step} failed[/]: ", end="")
-            console.print(outcome.problem, markup=False, soft_wrap=True)
-    skipped = [step for step, outcome in outcomes.items() if outcome.state == "skipped"]
-    if skipped:
+            console.print(sentence.replace("**", ""), markup=False, soft_wrap=True)
+    elif rows := [row for row in read_json(outputs / RESULTS, list) if NETWORKS in row["studies"]]:
+        console.print(tables.results_table(rows))
+    for step in [step for step, state in states.items() if state == "failed"]:
+        console.print(f"\n[bold red]{step} failed[/]: ", end="")
+        console.print(outcomes[step].problem, markup=False, soft_wrap=True)
+    if skipped := [step for step, state in states.items() if state == "skipped"]:
         console.print(f"skipped because of that: {', '.join(skipped)}", soft_wrap=True)
 
 
-def write_pages(profile: Profile) -> Path | None:
-    """The executed notebooks as pages, the report the first of them; None where it was not run."""
+def write_pages(outputs: Path) -> None:
+    """The executed notebooks as pages, the report the first of them, where they have changed."""
     from lib.report import stale_pages, write_page  # nbconvert takes a second
 
-    outputs = outputs_folder(profile.outputs)
-    stale = stale_pages(outputs)
-    for number, source in enumerate(stale, 1):
-        console.print(f"writing pages: {number} of {len(stale)}", end="\r")
+    if stale := stale_pages(outputs):
+        console.print(f"writing {len(stale)} pages")
+    for source in track(stale, "writing pages", console=console, transient=True):
         write_page(outputs, source)
-    return outputs / REPORT if (outputs / REPORT).exists() else None
 
 
 def report(profile: str, settings: list[str]) -> None:
     """Runs a profile's report notebook where it is not fresh, and writes its pages."""
-    loaded = load_profile(profile, settings)
-    if not (outputs_folder(loaded.outputs) / RESULTS).exists():
-        raise InputError(
-            f"Profile {profile} has no results to report: run `invoke run-all --profile {profile}` "
-            "first."
-        )
-    run_all(profile, settings, "", "", False, "10-report")
-    page = write_pages(loaded)
-    console.print(f"report, to open in a browser: {shown_path(page)}", soft_wrap=True)
+    if not (outputs_folder(f"outputs/{profile}") / RESULTS).exists():
+        load_profile(profile, settings)  # which says so where there is no such profile
+        raise InputError(f"{profile} has no results: `invoke run-all --profile {profile}` first.")
+    run_all(profile, settings, notebook=running.REPORT_NOTEBOOK)
 
 
-def status(profile: str, settings: list[str]) -> None:
+def status(profile: str, settings: list[str], notebooks: Path = running.NOTEBOOKS) -> None:
     """A table of the plan: what is fresh, what is not and why, and how long each step took last."""
     loaded = load_profile(profile, settings)
     ever = any((outputs_folder(loaded.outputs) / "notebooks").glob("*.json"))
     # never run: the data need not be made to say so
-    steps = running.plan(loaded, checksum_of) if ever else running.plan(loaded)
+    known = checksum_of if ever else lambda parameters: ""
+    steps = running.plan(loaded, known, notebooks)
     console.print(tables.status_table(steps, running.is_running(loaded.outputs), profile))
 
 
@@ -127,7 +129,7 @@ def compare_runs(first: str, second: str) -> None:
 
 
 def describe_data(profile: str, settings: list[str]) -> None:
-    """Makes, downloads or reads a profile's characters, which checks them, and says what they are."""
+    """Makes, downloads or reads a profile's characters, which checks them; says what they are."""
     from lib.data import load_data  # after the profile is checked: a wrong key is said at once
 
     data = load_data(load_profile(profile, settings))
@@ -171,83 +173,36 @@ def demo(profile: str, port: str) -> None:
     sys.exit(130)
 
 
-def test(everything: bool) -> None:
-    """ruff, pytest and nbval, a process per core; results go to a folder that is removed."""
-    lint = [
-        [sys.executable, "-m", "ruff", *words]
-        for words in (["check", "-q"], ["format", "-q", "--check"])
-    ]
-    code = any([subprocess.run(command, cwd=ROOT).returncode for command in lint])
-    with tempfile.TemporaryDirectory() as scratch:
-        kept = {"HANDWRITING_OUTPUTS": scratch} | dict.fromkeys(THREADS, "1")
-        command = [
-            sys.executable,
-            "-W",
-            "ignore",
-            "-m",
-            "pytest",
-            "-q",
-            "-n",
-            str(running.n_cores()),
-        ]
-        which = ["-m", ""] if everything else ["-m", "not slow"]
-        real = ["tests/real"] if everything and (ROOT / "../shared/data").is_dir() else []
-        nbval = ["--dist", "loadfile", "--nbval", "--nbval-sanitize-with", "tests/sanitize.cfg"]
-        for words in (["--dist", "worksteal", *which, "tests", *real], [*nbval, "notebooks"]):
-            environment = quiet_environment() | kept
-            code |= subprocess.run([*command, *words], cwd=ROOT, env=environment).returncode != 0
-    sys.exit(code)
-
-
-def bench(archive: str, as_json: bool) -> None:
-    """Runs the benchmark of tests/bench, which prints its tables."""
-    if archive and not Path(archive).is_file():
-        raise InputError(
-            f"--archive {archive}: there is no such file; give EMNIST's gzip.zip, or leave it out."
-        )
-    given = ["--archive", str(Path(archive).resolve())] if archive else []
-    command = [sys.executable, "-m", "bench", *given, *["--json"] * as_json]
-    sys.exit(subprocess.run(command, cwd=ROOT / "tests").returncode)
-
-
 def refresh() -> None:
     """Makes the results that come with the repository, then the stored notebooks, one by one.
 
-    Both go on where they were interrupted. The notebooks are run with their defaults; those that
-    train do it in a folder that is removed.
+    The former goes on where it was interrupted. The notebooks are run with their defaults; those
+    that train do it in a folder that is removed.
     """
-    run_all(REFERENCE, [], "", "", False)
+    run_all(REFERENCE, [])
     with tempfile.TemporaryDirectory() as scratch:
-        environment = {"HANDWRITING_OUTPUTS": scratch}
-        with NotebookProcess(running.n_cores(), environment) as process:
-            for notebook in sorted(running.NOTEBOOKS.glob("*.ipynb")):
-                console.print(f"{notebook.stem}: started")
-                step = running.Step(notebook.stem, str(notebook), scratch, {})
-                outcome = run_step(step, process)
-                if outcome.state != "done":
-                    raise InputError(
-                        f"{notebook.name} is left as it was, since it failed: "
-                        f"{outcome.problem.splitlines()[0]}."
-                    )
-                store(step.executed, notebook)
+        environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
+        for notebook in sorted(running.NOTEBOOKS.glob("*.ipynb")):
+            console.print(f"{notebook.stem}: started")
+            store(notebook, environment)
 
 
-def store(executed: Path, notebook: Path) -> None:
-    """Replaces a stored notebook by its executed copy, less papermill's notes of when and where it ran."""
-    import nbformat  # slow to import, and needed for this alone
+def store(notebook: Path, environment: dict[str, str]) -> None:
+    """Executes a notebook where it is; InputError if a cell fails, and it is left as it was."""
+    import nbformat  # both are slow to import, and needed for this alone
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError
 
-    content = nbformat.read(executed, as_version=4)
-    for key in ("papermill", "widgets"):
-        content.metadata.pop(key, None)
-    for cell in content.cells:
-        for key in ("papermill", "execution"):
-            cell.metadata.pop(key, None)
-        if not cell.metadata.get("tags"):
-            cell.metadata.pop("tags", None)
-        for output in cell.get("outputs", []):
-            output.get("data", {}).pop(
-                WIDGET, None
-            )  # lives in the kernel alone; what it says without one is kept
+    content = nbformat.read(notebook, as_version=4)
+    unstamped = {"record_timing": False, "store_widget_state": False, "timeout": None}
+    try:
+        NotebookClient(content, **unstamped).execute(env=environment, cwd=str(notebook.parent))
+    except CellExecutionError as error:
+        raise InputError(
+            f"{notebook.name} is left as it was, since it failed: {error.ename}: {error.evalue}."
+        ) from None
+    for output in [output for cell in content.cells for output in cell.get("outputs", [])]:
+        output.get("data", {}).pop(WIDGET, None)  # lives in the kernel alone; its text is kept
     write_whole(notebook, nbformat.writes(content) + "\n")
 
 
@@ -260,13 +215,14 @@ def clean(profile: str, data: bool) -> None:
 
     if profile and profile not in profile_names():
         raise InputError(f"There is no profile '{profile}'{did_you_mean(profile, profile_names())}")
+    names = [profile] if profile else [*profile_names(), "by-hand"]
     kept = subprocess.run(["git", "ls-files", "outputs"], cwd=ROOT, capture_output=True, text=True)
-    for name in [profile] if profile else [*profile_names(), "by-hand"]:
+    for name in names:
         folder = outputs_folder(f"outputs/{name}")
         if f"outputs/{name}/" in kept.stdout and folder.is_relative_to(ROOT):
             console.print(f"{shown_path(folder)} comes with the repository and stays")
         elif folder.exists():
-            with running.only_one_run(f"outputs/{name}"):
+            with running.only_one_run(f"outputs/{name}", last=True):
                 delete(folder)
     for folder in [data_folder() / "cache", data_folder() / "raw"] if data else []:
         if folder.exists():
@@ -276,4 +232,4 @@ def clean(profile: str, data: bool) -> None:
 def delete(folder: Path) -> None:
     """Deletes a folder, and says so."""
     shutil.rmtree(folder)
-    console.print(f"deleted {shown_path(folder)}")
+    console.print(f"deleted {shown_path(folder)}", soft_wrap=True)

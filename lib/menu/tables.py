@@ -10,27 +10,13 @@ from lib.errors import InputError
 from lib.files import METRICS, complete_runs, outputs_folder, read_json
 from lib.params import did_you_mean
 from lib.running import Outcome, Step, read_record, reasons
-from lib.running.progress import clock, short_name
+from lib.running.progress import clock
 
-COLORS = {
-    "fresh": "green",
-    "stale": "yellow",
-    "failed": "bold red",
-    "interrupted": "bold yellow",
-    "never run": "dim",
-    "running": "cyan",
-    "depends": "cyan",
-}
-MEASURED = (
-    "test_accuracy",
-    "valid_accuracy",
-    "train_accuracy",
-    "test_loss",
-    "valid_loss",
-    "train_loss",
-    "epochs_run",
-    "seconds",
-)
+COLORS = {"fresh": "green", "stale": "yellow", "running": "cyan", "depends": "cyan"}  # of states
+COLORS |= {"failed": "bold red", "interrupted": "bold yellow", "never run": "dim"}
+MAIN = ("test_accuracy", "valid_accuracy", "seconds")  # results of a run, in a table of many
+MEASURED = (*MAIN, "train_accuracy", "test_loss", "valid_loss", "train_loss", "epochs_run")
+PLAIN = {"box": None, "padding": (0, 2, 0, 0), "header_style": "dim", "title_justify": "left"}
 
 
 def outcomes_table(outcomes: dict[str, Outcome], profile: str) -> Table:
@@ -41,17 +27,11 @@ def outcomes_table(outcomes: dict[str, Outcome], profile: str) -> Table:
     return table
 
 
-def results_table(results: list[dict]) -> Table:
-    """One row per run of the study of networks; the data stand in the title where all share them."""
-    rows = [row for row in results if "networks" in row["studies"]] or results
-    data = {
-        f"{row['dataset']} {row['split']}".strip() + f", {row['n_test']:,} test images"
-        for row in rows
-    }
-    title = f"accuracy on {data.pop()}" if len(data) == 1 else "accuracy"
-    table = Table(
-        *("run", "epochs", "train", "valid", "test", "seconds"), title=title, title_justify="left"
-    )
+def results_table(rows: list[dict]) -> Table:
+    """One row per run; all are of the same data, which stand in the title."""
+    data = f"{rows[0]['dataset']} {rows[0]['split']}".strip()
+    table = Table("run", "epochs", "train", "valid", "test", "seconds", title_justify="left")
+    table.title = f"accuracy on {data}, {rows[0]['n_test']:,} test images"
     for row in rows:
         accuracies = (f"{row[f'{part}_accuracy']:.2%}" for part in ("train", "valid", "test"))
         table.add_row(row["run"], str(row["epochs_run"]), *accuracies, f"{row['seconds']:.0f}")
@@ -63,9 +43,8 @@ def status_table(steps: list[Step], busy: bool, profile: str) -> Table:
 
     busy: whether a command runs the profile now: what has begun is then running, not interrupted.
     """
-    title = {"title": f"profile {profile}", "title_justify": "left", "header_style": "dim"}
-    table = Table(box=None, padding=(0, 2, 0, 0), **title)
-    for column in ("notebook", "state", "took", "ended", "because of"):
+    table = Table("notebook", title=f"profile {profile}", **PLAIN)
+    for column in ("state", "took", "ended", "because of"):
         table.add_column(column, no_wrap=column != "because of")
     to_run: set[str] = set()
     for step in steps:
@@ -76,32 +55,26 @@ def status_table(steps: list[Step], busy: bool, profile: str) -> Table:
         if len(because) > 3:
             because = [*because[:2], f"{len(because) - 2} more"]
         took = clock(record["seconds"]) if record.get("seconds") else ""
-        ended = time.localtime(record["ended"]) if "ended" in record else ""
-        table.add_row(
-            short_name(step),
-            Text(state, style=COLORS[state]),
-            took,
-            time.strftime("%d %b %H:%M", ended) if ended else "",
-            Text("\n".join(because)),
-        )
+        ended = time.localtime(record["ended"]) if "ended" in record else None
+        when = time.strftime("%d %b %H:%M", ended) if ended else ""
+        table.add_row(step.name, Text(state, COLORS[state]), took, when, Text("\n".join(because)))
     return table
 
 
 def state_of(step: Step, record: dict, to_run: set[str], busy: bool) -> tuple[str, list[str]]:
     """A step's state in a word, and the reasons for it, of which inputs come last.
 
-    to_run: steps that will be run, or may be: one that reads what they write depends on that.
+    to_run: steps that will be run, or may be: one that waits for them depends on that.
     """
     why = sorted(reasons(step, record or None), key=lambda reason: reason.startswith("input"))
-    before = [name.partition(" ")[0] for name in step.needs if name in to_run]
     if why and why[0] in COLORS:
         state = "running" if why[0] == "interrupted" and busy else why[0]
         return state, record.get("problem", "").splitlines()[:1] if state == "failed" else []
     if why:
         return "stale", why
-    if before:
-        return "depends", [f"on what {name} writes" for name in dict.fromkeys(before)]
-    return "fresh", []
+    waits_for = [name.partition(" ")[0] for name in [*step.needs, *step.after] if name in to_run]
+    because = [f"on what {name} writes" for name in dict.fromkeys(waits_for)]
+    return ("depends" if because else "fresh"), because
 
 
 def comparison(first: str, second: str) -> list[Table | str]:
@@ -127,15 +100,16 @@ def comparison(first: str, second: str) -> list[Table | str]:
 
 def read_runs(name: str) -> dict[str, dict]:
     """The metrics of a profile's runs, or of one run, given as strokes/custom-seed0 or a path."""
-    for folder in (outputs_folder("outputs") / name, Path(name)):
+    for folder in (outputs_folder(f"outputs/{name}"), Path(name)):
         paths = [folder] if (folder / METRICS).exists() else complete_runs(folder)
         if paths:
             return {path.name: read_json(path / METRICS) for path in paths}
     places = outputs_folder("outputs").glob(f"*/*/{METRICS}")
     known = sorted({path.parent.parent.name for path in places})
+    near = did_you_mean(name, known) if known else " (nothing has been run yet)."
     raise InputError(
         f"There is no result named '{name}'; give a profile, a run such as strokes/custom-seed0, "
-        f"or a folder{did_you_mean(name, known) if known else ' (nothing has been run yet).'}"
+        f"or a folder{near}"
     )
 
 
@@ -150,38 +124,26 @@ def matched(first: dict[str, dict], second: dict[str, dict]) -> list[tuple[str, 
 def differing_conditions(pairs: list[tuple[str, dict, dict]]) -> dict[str, tuple[str, str]]:
     """Conditions in which any pair differs: name to the values on each side, those of all pairs."""
     names = dict.fromkeys(name for _, one, two in pairs for name in {**one, **two})
-    return {
-        name: (
-            _values(name, [one for _, one, _ in pairs]),
-            _values(name, [two for *_, two in pairs]),
-        )
-        for name in names
-        if name not in MEASURED and any(one.get(name) != two.get(name) for _, one, two in pairs)
-    }
-
-
-def _values(name: str, runs: list[dict]) -> str:
-    values = (run.get(name, "") for run in runs)
-    shown = (f"{value:.4g}" if isinstance(value, float) else str(value) for value in values)
-    return ", ".join(dict.fromkeys(shown))
+    found = {}
+    for name in [name for name in names if name not in MEASURED]:
+        values = [(one.get(name, ""), two.get(name, "")) for _, one, two in pairs]
+        if any(before != after for before, after in values):
+            found[name] = tuple(", ".join(dict.fromkeys(map(str, side))) for side in zip(*values))
+    return found
 
 
 def compared(pairs: list[tuple[str, dict, dict]], first: str, second: str) -> Table:
     """Every result of one pair of runs, or the main results of many, a row each."""
-    if len(pairs) == 1:
-        name, one, two = pairs[0]
-        table = Table("result", first, second, "difference", title=name, title_justify="left")
-        for key in MEASURED:
-            a, b = one[key], two[key]
-            if key.endswith("accuracy"):
-                table.add_row(key, f"{a:.2%}", f"{b:.2%}", f"{100 * (b - a):+.2f} points")
+    table = Table("run", "result", first, second, "difference", title="results")
+    table.title_justify = "left"
+    for run, one, two in pairs:
+        for key in MEASURED if len(pairs) == 1 else MAIN:
+            a, b = one.get(key), two.get(key)
+            if a is None or b is None:  # written as null: it was no number
+                difference = ""
+            elif key.endswith("accuracy"):
+                a, b, difference = f"{a:.2%}", f"{b:.2%}", f"{100 * (b - a):+.2f} points"
             else:
-                table.add_row(key, f"{a:,.4g}", f"{b:,.4g}", f"{b - a:+,.4g}")
-        return table
-    columns = ("run", f"test {first}", f"test {second}", "difference", "valid", "seconds")
-    table = Table(*columns, title="results", title_justify="left")
-    for name, a, b in pairs:
-        tests = [f"{row['test_accuracy']:.2%}" for row in (a, b)]
-        gains = [f"{100 * (b[k] - a[k]):+.2f}" for k in ("test_accuracy", "valid_accuracy")]
-        table.add_row(name, *tests, *gains, f"{a['seconds']:.0f} / {b['seconds']:.0f}")
+                a, b, difference = f"{a:,.4g}", f"{b:,.4g}", f"{b - a:+,.4g}"
+            table.add_row(run, key, str(a), str(b), difference)
     return table

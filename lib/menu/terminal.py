@@ -6,22 +6,19 @@ from invoke import Argument, Task
 
 
 class FilesTask(Task):
-    """A task whose parameter `files` is a list of every word behind its name that is no option: invoke predict a.png b.png.
+    """A task whose parameter `files` takes all words but options: invoke predict a.png b.png.
 
-    invoke gives each word a parameter of its own, so the words of the command line are counted first.
+    invoke gives each word a parameter of its own, so the words of the command line are counted.
     """
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        files, *options = sorted(
-            super().get_arguments(ignore_unknown_help),
-            key=lambda argument: argument.name != "files",
-        )
+        given = super().get_arguments(ignore_unknown_help)
+        files, *options = sorted(given, key=lambda argument: argument.name != "files")
         n_files = max(1, len(words_behind(self.name, sys.argv[1:], options)))
         names = ["file"] + [f"file{number}" for number in range(2, n_files + 1)]
-        return [
-            Argument(name=name, help=files.help if name == "file" else None, positional=True)
-            for name in names
-        ] + options
+        asked = [Argument(name=name, positional=True) for name in names]
+        asked[0].help = files.help
+        return asked + options
 
     def __call__(self, *args, **kwargs):
         names = [name for name in kwargs if name.removeprefix("file").isdecimal() or name == "file"]
@@ -29,15 +26,11 @@ class FilesTask(Task):
 
 
 def words_behind(task: str, words: list[str], options: list[Argument]) -> list[str]:
-    """The words behind a task's name that are neither options nor the values of those that take one."""
+    """The words behind a task's name, less options and the values of those that take one."""
     if task not in words:
         return []
-    taking = {
-        f"--{name}" if len(name) > 1 else f"-{name}"
-        for option in options
-        if option.takes_value
-        for name in option.names
-    }
+    names = [name for option in options if option.takes_value for name in option.names]
+    taking = {f"--{name}" if len(name) > 1 else f"-{name}" for name in names}
     behind = words[words.index(task) + 1 :]
     return [
         word

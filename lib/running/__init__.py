@@ -12,6 +12,7 @@ from lib.files import METRICS, RESULTS, complete_runs, outputs_folder, read_json
 from lib.params import PROFILES, DataParameters, Profile
 from lib.running.plan import (
     NOTEBOOKS,
+    REPORT_NOTEBOOK,
     Outcome,
     Step,
     is_running,
@@ -23,8 +24,8 @@ from lib.running.plan import (
 )
 from lib.running.staleness import read_record, reasons
 
-__all__ = ["NOTEBOOKS", "Outcome", "Step", "is_running", "n_cores", "notebook_named"]
-__all__ += ["only_one_run", "plan", "read_record", "reasons", "run_all"]
+__all__ = ["NOTEBOOKS", "REPORT_NOTEBOOK", "Outcome", "Step", "is_running", "n_cores"]
+__all__ += ["notebook_named", "only_one_run", "plan", "read_record", "reasons", "run_all"]
 
 
 def run_all(

@@ -28,7 +28,7 @@ from lib.running.studies import Run, planned_runs
 
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORE, FIND, TRAIN = "01-explore-data", "02-find-learning-rate", "03-train"
-LAST = "10-report"  # of what there is: after all others, whether they ended well or not
+REPORT_NOTEBOOK = "10-report"  # of what there is: after all others, however they ended
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def plan(
         if asked and asked[0] in studies:
             read = {study: studies[study] for study in asked if study in studies}
             chapters.append(_chapter(profile, notebook, trainings, read, checksum))
-    if chapters and chapters[-1].name == LAST:
+    if chapters and chapters[-1].name == REPORT_NOTEBOOK:
         *before, last = chapters
         after = [step.name for step in [*trainings, *before]]
         reads = [name for step in before for name in step.writes]
