@@ -35,7 +35,7 @@ class Page(Voila):
 def serve(values: dict, port: int, say: Callable[[str], None]) -> None:
     """Serves the page until it is interrupted; InputError if the port cannot be used.
 
-    values: the notebook's parameters. say: gets its address, which lets nobody else in, at the start.
+    values: the notebook's parameters. say: gets its address, which lets nobody else in.
     """
     config = Config(yaml.safe_load((HERE / "page.yml").read_text()))
     check_port(config.Voila.ip, port)
