@@ -1,0 +1,136 @@
+"""Executed notebooks as pages: one file each, without anything from elsewhere.
+
+outputs/<profile>/report/
+    index.html              the report, its code left out
+    notebooks/<step>.html   every other notebook, its code folded
+"""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import bleach
+import nbformat
+from bs4 import BeautifulSoup
+from nbconvert import HTMLExporter
+
+from lib.errors import InputError
+from lib.files import REPORT, write_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
+REPORT_NOTEBOOK = "10-report"
+TAGS = {
+    *bleach.ALLOWED_TAGS,
+    *"h1 h2 h3 h4 h5 h6 p div span pre br hr del dl dt dd sub sup".split(),
+}
+TAGS |= set("table caption thead tbody tfoot tr th td".split())
+ATTRIBUTES = {"*": ["class", "id", "scope", "colspan", "rowspan"], "a": ["href", "title"]}
+
+
+def stale_pages(outputs: Path) -> list[Path]:
+    """Executed notebooks whose page is missing, or older than they or the templates; report last."""
+    looks = max(path.stat().st_mtime for path in [*TEMPLATES.rglob("*.*"), Path(__file__)])
+    sources = sorted((outputs / "notebooks").glob("*.ipynb"), key=_order)
+    pages = [(source, page_of(outputs, source)) for source in sources]
+    return [
+        source
+        for source, page in pages
+        if not page.exists() or page.stat().st_mtime <= max(source.stat().st_mtime, looks)
+    ]
+
+
+def write_page(outputs: Path, notebook: Path) -> Path:
+    """Writes the page of an executed notebook; InputError for one that is damaged.
+
+    With the report's page, those of notebooks that are gone are deleted.
+    """
+    page, others = page_of(outputs, notebook), sorted((outputs / "notebooks").glob("*.ipynb"))
+    content = read_notebook(notebook)
+    is_report = notebook.stem == REPORT_NOTEBOOK
+    names = {path.stem for path in others}
+    prepare(content, names, "notebooks/" if is_report else "")
+    resources = {"title": title_of(content, notebook), "stem": notebook.stem}
+    resources |= {"is_report": is_report, "has_report": REPORT_NOTEBOOK in names}
+    if is_report:
+        resources["pages"] = pages_by_title([path for path in others if path != notebook])
+        for old in page.parent.glob("notebooks/*.html"):
+            if old.stem not in names:
+                old.unlink()
+    write_whole(page, exporter().from_notebook_node(content, resources)[0])
+    return page
+
+
+def page_of(outputs: Path, notebook: Path) -> Path:
+    """The file of a notebook's page."""
+    report = outputs / REPORT
+    if notebook.stem == REPORT_NOTEBOOK:
+        return report
+    return report.parent / "notebooks" / f"{notebook.stem}.html"
+
+
+def _order(notebook: Path) -> tuple[bool, str]:
+    return notebook.stem == REPORT_NOTEBOOK, notebook.stem
+
+
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """A notebook; InputError for a file that is none."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (ValueError, KeyError, AttributeError, nbformat.ValidationError):
+        raise InputError(f"{path} is damaged: delete it and run its profile again.") from None
+
+
+def title_of(notebook: nbformat.NotebookNode, path: Path) -> str:
+    """The first heading of a notebook, or its file's name."""
+    prose = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    found = re.search(r"^# (.+)", "\n".join(prose), flags=re.M)
+    return found[1].strip() if found else path.stem
+
+
+def pages_by_title(notebooks: list[Path]) -> dict[str, list[str]]:
+    """Names of notebooks by their titles: all trainings have the same one."""
+    titles: dict[str, list[str]] = {}
+    for path in notebooks:
+        titles.setdefault(title_of(read_notebook(path), path), []).append(path.stem)
+    return titles
+
+
+def prepare(notebook: nbformat.NotebookNode, pages: set[str], folder: str) -> None:
+    """Gives every figure the prose above it as its text alternative, and links pages, not files."""
+
+    def linked(link: re.Match) -> str:
+        return f"[{link[1]}]({folder}{link[2]}.html)" if link[2] in pages else link[1]
+
+    above = ""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\[([^]]+)\]\(([^)]+)\.ipynb\)", linked, cell.source)
+            prose = " ".join(line for line in cell.source.splitlines() if line[:1] != "#")
+            above = re.sub(r"\[([^]]*)\]\([^)]*\)|[*`_]", r"\1", prose).strip() or above
+        for output in cell.get("outputs", []):
+            if "image/png" in output.get("data", {}):
+                output.metadata.setdefault("image/png", {}).setdefault("alt", f"Figure. {above}")
+
+
+@cache
+def exporter() -> HTMLExporter:
+    """nbconvert with the template of this room; made once, as that takes longer than a page."""
+    made = HTMLExporter(
+        template_name="page",
+        extra_template_basedirs=[str(TEMPLATES)],
+        sanitize_html=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        anchor_link_text="",
+    )
+    made.register_filter("clean_html", clean_html)  # nbconvert's own takes paragraphs away
+    return made
+
+
+@cache  # all trainings have the same prose
+def clean_html(html: str) -> str:
+    """The HTML without scripts, styles, forms, or whatever else a page does not need."""
+    soup = BeautifulSoup(html, "html.parser")
+    for element in soup(["script", "style"]):
+        element.decompose()
+    return bleach.clean(str(soup), tags=TAGS, attributes=ATTRIBUTES, strip=True)

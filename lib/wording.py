@@ -1,0 +1,74 @@
+"""Numbers and names in words: for the chapters, the report, the README and the commands."""
+
+import math
+from collections.abc import Sequence
+
+TITLES = {
+    "lenet": "LeNet",
+    "custom": "custom",
+    "resnet": "ResNet",
+    "wide": "wide",
+    "resnet18": "ResNet-18",
+    "resnet18-56": "ResNet-18 at 56 pixels",
+}
+SMALL_NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
+
+
+def title_of(network: str) -> str:
+    """What a network is called in tables and figures; one of your own, by its own name."""
+    return TITLES.get(network, network)
+
+
+def the(network: str) -> str:
+    """What a network is called within a sentence: "the ResNet", "the custom network"."""
+    title = title_of(network)
+    return f"the {title}" if title != network else f"the {network} network"
+
+
+def known(value: float | None) -> bool:
+    """Whether there is a number: neither None nor NaN, as tables write what they do not have."""
+    return value is not None and not math.isnan(value)
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.8131 as "81.3 %", and "" where there is no number."""
+    return f"{100 * share:.{digits}f} %" if known(share) else ""
+
+
+def points(difference: float | None, digits: int = 1) -> str:
+    """A difference of shares in percentage points: 0.012 as "+1.2", no difference as "0.0"."""
+    if not known(difference):
+        return ""
+    text = f"{100 * difference:+.{digits}f}"
+    return text if float(text) else text[1:]
+
+
+def with_spread(mean: float, std: float | None = None, digits: int = 1) -> str:
+    """Mean and standard deviation, "81.3 ± 0.2 %", or the mean alone where there is one seed."""
+    if not known(std):
+        return percent(mean, digits)
+    return f"{100 * mean:.{digits}f} ± {100 * std:.{digits}f} %"
+
+
+def accuracy_digits(shares: Sequence[float]) -> int:
+    """Decimals that tell such accuracies apart: two where all lie above 98 %."""
+    return 2 if min(shares) > 0.98 else 1
+
+
+def counted(n: int, noun: str) -> str:
+    """ "three networks", "one seed", "1,240 images"."""
+    number = SMALL_NUMBERS[n] if n < len(SMALL_NUMBERS) else f"{n:,}"
+    return f"{number} {noun}{'' if n == 1 else 's'}"
+
+
+def listed(words: Sequence[str], last: str = "and") -> str:
+    """["a", "b", "c"] as "a, b and c"."""
+    *before, end = map(str, words) if words else [""]
+    return f"{', '.join(before)} {last} {end}" if before else end
+
+
+def duration(seconds: float) -> str:
+    """Seconds as "21 s", "4 min" or "2.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
