@@ -29,18 +29,9 @@ from typing import Any
 from lib.errors import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
-METRICS, MODEL, HISTORY, PREDICTIONS = (
-    "metrics.json",
-    "model.safetensors",
-    "history.csv",
-    "predictions.npz",
-)
-RATES, RESULTS, FINDINGS, CHECKPOINT = (
-    "learning_rates.json",
-    "results.json",
-    "findings",
-    "checkpoint.pt",
-)
+METRICS, MODEL, HISTORY = "metrics.json", "model.safetensors", "history.csv"
+PREDICTIONS, CHECKPOINT = "predictions.npz", "checkpoint.pt"
+RATES, RESULTS, FINDINGS = "learning_rates.json", "results.json", "findings"
 REPORT = "report/index.html"
 PRETRAINED = ROOT / "lib" / "reading" / "pretrained" / MODEL  # comes with the repository
 PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: where a training writes how far it is
@@ -161,43 +152,3 @@ def check_writable(folder: Path) -> None:
             f"{folder} cannot be written ({error.strerror}); free some space or change its "
             "permissions."
         ) from None
-
-
-def find_model(network: str, model: str, profile: str) -> Path:
-    """The model file that is meant: the one at the path `model`; a profile's trained `network`, its first seed, or its run of
-    that name; with neither, the one that comes with the repository.
-
-    Raises InputError if both are given, or if there is no such file, profile or run.
-    """
-    if network and model:
-        raise InputError("--network names a trained network and --model a file: give one of them.")
-    if not network:
-        path = Path(model).expanduser() if model else PRETRAINED
-        if not path.is_file():
-            raise InputError(f"There is no model file {path}; give the path of a {MODEL}.")
-        return path
-    trained = [
-        folder
-        for folder in complete_runs(outputs_folder(f"outputs/{profile}"))
-        if (folder / MODEL).is_file()
-    ]
-    meant = [
-        folder
-        for folder in trained
-        if folder.name == network or folder.name.startswith(f"{network}-")
-    ]
-    if not meant:
-        from lib.params import read_profile  # here, since that module needs this one
-
-        read_profile(profile)
-        known = ", ".join(sorted({folder.name.partition("-")[0] for folder in trained}))
-        raise InputError(
-            f"Profile {profile} has no trained network '{network}', {f'only {known}' if known else 'nor any other'}; "
-            f"train it with `invoke run-all --profile {profile}`."
-        )
-    return min(meant, key=_seed) / MODEL
-
-
-def _seed(folder: Path) -> int:
-    digits = folder.name.rpartition("-seed")[2]
-    return int(digits) if digits.isdecimal() else 0

@@ -63,38 +63,37 @@ def save_model(
 
 
 def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
-    """A model in float32, ready to predict, and its class names; InputError if the file is none of ours."""
+    """A model in float32, ready to predict, and its class names; InputError if it is none."""
     about = read_about(path)
     name, class_names = about["network"], about["class_names"]
     with _refused(path):
         with torch.device("meta"):  # shapes alone, no memory for what the file may not hold
-            fitting = PreparedNetwork(
-                make_network(name, len(class_names)), Preparation()
-            ).state_dict()
+            fitting = PreparedNetwork(make_network(name, len(class_names)), Preparation())
         with safe_open(path, "pt") as file:
             held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-        if held != {key: tuple(value.shape) for key, value in fitting.items()}:
-            raise ValueError(
-                f"its weights are not those of the network '{name}' for {len(class_names)} classes"
-            )
+        if held != {key: tuple(value.shape) for key, value in fitting.state_dict().items()}:
+            expected = f"the network '{name}' for {len(class_names)} classes"
+            raise ValueError(f"its weights are not those of {expected}")
         model = PreparedNetwork(make_network(name, len(class_names)), Preparation()).eval()
         model.load_state_dict(load_file(path))
         with torch.no_grad():
-            logits = model(
-                torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1).expand(2, 28, 28)
-            )
+            white_and_black = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1)
+            logits = model(white_and_black.expand(2, 28, 28))
         if not torch.isfinite(logits).all():
             raise ValueError("its answers are not numbers")
     return model, class_names
 
 
 def read_calibration(path: Path) -> dict:
-    """A model file's calibration, as lib.analysis.calibration.calibrate gives it; InputError if the file is none of ours."""
+    """A model file's calibration, as `calibrate` gave it; InputError if it is no model."""
     return read_about(path)["calibration"]
 
 
 def read_about(path: Path) -> dict:
-    """What a model file says of itself: network, class_names, calibration, versions; InputError if it is none of ours."""
+    """What a model file says of itself: network, class_names, calibration and versions.
+
+    Raises InputError if it is none of ours.
+    """
     with _refused(path):
         if not Path(path).is_file():
             raise ValueError("there is no such file")
@@ -114,9 +113,8 @@ def _refused(path: Path) -> Iterator[None]:
         yield
     except (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(
-            f"{path} is not a model of this project or is damaged ({reason}); give another one, or train it again."
-        ) from None
+        problem = f"is not a model of this project or is damaged ({reason})"
+        raise InputError(f"{path} {problem}; give another one, or train it again.") from None
 
 
 def _check_names(network: object, class_names: object) -> None:
@@ -147,6 +145,5 @@ def _is_number(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return (
-        isinstance(value, str) and value.encode(errors="ignore").decode() == value
-    )  # JSON may hold halves of letters, which cannot be printed
+    # JSON may hold halves of letters, which cannot be printed
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value

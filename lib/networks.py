@@ -1,23 +1,25 @@
-"""The three networks of the 2019 experiment and a wider one, and the one place that prepares images for a network.
+"""The networks of the experiment, and the one place that prepares images for a network.
 
 To add a network, write one class that takes `n_classes` and maps (B, 1, 28, 28) to (B, n_classes),
 and name it in NETWORKS; a line in a params file then trains it.
 
-Where the original pools after a ReLU, these apply the ReLU after the pool: both orders give the same values and the
-same gradients, and a quarter of the work.
+The original of 2019 pools after a ReLU. These apply the ReLU after the pool: both orders give the
+same values and gradients, and this one takes a quarter of the work.
 """
 
+from copy import deepcopy
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 
 from lib.errors import InputError
 
 
 class Dropout(nn.Module):
-    """torch's Dropout, its mask drawn 15 random bits at a time on a processor, where torch's own takes a third of LeNet's step."""
+    """torch's Dropout with a mask drawn 15 bits at a time: torch's own takes a third of a step."""
 
     def __init__(self, p: float):
         super().__init__()
@@ -26,18 +28,14 @@ class Dropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or x.device.type != "cpu":
             return F.dropout(x, self.p, self.training)
-        bits = (
-            torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_().view(torch.int16)
-        )  # four draws each
-        layout = torch.empty_like(
-            x, device="meta"
-        ).stride()  # as x lies in memory, without its gaps
-        drawn = bits.as_strided(x.shape, layout).bitwise_and(0x7FFF)
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_()  # four draws each
+        layout = torch.empty_like(x, device="meta").stride()  # as x lies in memory, without gaps
+        drawn = bits.view(torch.int16).as_strided(x.shape, layout).bitwise_and(0x7FFF)
         return x * (drawn >= round(self.p * 0x8000)).to(x.dtype).mul_(1 / (1 - self.p))
 
 
 class Flatten(nn.Module):
-    """(B, C, H, W) to (B, H * W * C): rows, then columns, then channels, as they lie in memory, so that nothing is copied."""
+    """(B, C, H, W) to (B, H * W * C), as it lies in memory, so that nothing is copied."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(1)
@@ -69,12 +67,9 @@ class LeNet(nn.Module):
 
 
 class CustomCNN(nn.Module):
-    """Three unpadded 3x3 convolutions with batch norm after the ReLU; 197,438 parameters at 62 classes.
+    """Three unpadded 3x3 convolutions and batch norm; 197,438 parameters at 62 classes."""
 
-    `width` multiplies the channels and the units of the dense layer.
-    """
-
-    def __init__(self, n_classes: int, width: int = 1):
+    def __init__(self, n_classes: int, width: int = 1):  # width 2: 767,550 parameters
         super().__init__()
         w = width
         self.features = nn.Sequential(
@@ -103,15 +98,8 @@ class CustomCNN(nn.Module):
         return self.classifier(self.features(x))
 
 
-class WideCNN(CustomCNN):
-    """The custom network at twice its width; 767,550 parameters at 62 classes."""
-
-    def __init__(self, n_classes: int):
-        super().__init__(n_classes, width=2)
-
-
 class Block(nn.Module):
-    """A pre-activated bottleneck (1x1, 3x3, 1x1) beside a 1x1 shortcut, added; the ReLU that follows is not part of it."""
+    """A pre-activated bottleneck (1x1, 3x3, 1x1) and a 1x1 shortcut, added; no ReLU follows."""
 
     def __init__(self, n_in: int, width: int, n_out: int, stride: int):
         super().__init__()
@@ -163,10 +151,7 @@ class ResNet(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """torchvision's ResNet-18 on grey images enlarged to `size` pixels a side.
-
-    With 62 classes it has 11.2 million parameters. Its last stages see a map of (size / 32) pixels.
-    """
+    """torchvision's ResNet-18 on grey images enlarged to `size`; 11.2 million parameters."""
 
     def __init__(self, n_classes: int, size: int = 28):
         from torchvision.models import resnet18  # seconds, and few runs need it
@@ -185,25 +170,24 @@ NETWORKS = {
     "lenet": LeNet,
     "custom": CustomCNN,
     "resnet": ResNet,
-    "wide": WideCNN,
+    "wide": partial(CustomCNN, width=2),
     "resnet18": ResNet18,
     "resnet18-56": partial(ResNet18, size=56),
 }
 
 
 class Preparation(nn.Module):
-    """The only step between stored images and a network: uint8 (B, 28, 28) to float32 (B, 1, 28, 28).
+    """The only step from stored images to a network: uint8 (B, 28, 28) to float32 (B, 1, 28, 28).
 
-    Subtracts the image `mean` (28, 28), or one number from every pixel, and divides by `std`; both are on the scale of
-    0 to 255 and stored with the weights, so that training, validation, test and prediction cannot differ.
-    (The original subtracted the mean image from what it trained on, and not from what it tested on.)
+    Subtracts the image `mean` (28, 28), or one number from every pixel, and divides by `std`, both
+    on the scale of 0 to 255. They are stored with the weights: training and prediction cannot
+    differ. (The original subtracted the mean image in training, and not in the test.)
     """
 
     def __init__(self, mean: Tensor | float = 0.0, std: float = 255.0):
         super().__init__()
-        self.register_buffer(
-            "mean", torch.as_tensor(mean, dtype=torch.float32).expand(28, 28).clone()
-        )
+        mean = torch.as_tensor(mean, dtype=torch.float32).expand(28, 28).clone()
+        self.register_buffer("mean", mean)
         self.register_buffer("std", torch.tensor(float(std)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -211,32 +195,30 @@ class Preparation(nn.Module):
 
 
 class PreparedNetwork(nn.Module):
-    """Stored images to logits: preparation, then a network, computed in `precision` where that is not float32.
+    """Stored images to logits: preparation, then a network that computes in `precision`.
 
     Takes uint8 (B, 28, 28), upright, ink bright; gives float32 logits (B, n_classes).
     """
 
-    def __init__(
-        self, network: nn.Module, preparation: Preparation, precision: torch.dtype = torch.float32
-    ):
+    def __init__(self, network: nn.Module, preparation: Preparation, precision=torch.float32):
         super().__init__()
         self.preparation, self.network, self.precision = preparation, network, precision
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        x = self.preparation(
-            images.as_subclass(Tensor)
-        )  # (B, 1, 28, 28); fastai's own kind of tensor would slow down every layer
+        # fastai's own kind of tensor would slow down every layer
+        x = self.preparation(images.as_subclass(Tensor))  # (B, 1, 28, 28)
         with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
         return logits.float()  # (B, n_classes)
 
 
 def make_network(name: str, n_classes: int) -> nn.Module:
-    """A network with fresh weights (drawn from torch's global random state); InputError for an unknown name."""
+    """A network with fresh weights, from torch's random state; InputError for an unknown name."""
     if name not in NETWORKS:
         raise InputError(
-            f"There is no network '{name}'; choose one of {', '.join(NETWORKS)}, or add a class to lib/networks.py."
+            f"There is no network '{name}'; choose one of {', '.join(NETWORKS)}, "
+            "or add a class to lib/networks.py."
         )
     return NETWORKS[name](n_classes)
 
@@ -247,31 +229,22 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def layer_table(network: nn.Module) -> list[dict]:
-    """One row per layer that holds weights or changes the shape, in the order of a forward pass on one image.
+    """One row per layer that holds weights or changes the shape, in the order of a forward pass.
 
-    Each row has `layer`, `shape` (output, without the batch), `parameters` and `mflops`: millions of floating point
-    operations of one image, a multiplication and an addition counted as two; convolutions and dense layers only.
+    Each has `layer`, `shape` (without the batch), `parameters` and `mflops`: millions of operations
+    per image in convolutions and dense layers; a multiplication and an addition count as two.
     """
-    rows, hooks = [], []
+    rows = []
 
     def note(layer, inputs, output):
+        if list(layer.children()) or isinstance(layer, (nn.ReLU, Dropout)):
+            return
         per_output = layer.weight[0].numel() if isinstance(layer, (nn.Conv2d, nn.Linear)) else 0
-        rows.append(
-            {
-                "layer": type(layer).__name__,
-                "shape": tuple(output.shape[1:]),
-                "parameters": count_parameters(layer),
-                "mflops": 2 * per_output * output[0].numel() / 1e6,
-            }
-        )
+        row = {"layer": type(layer).__name__, "shape": tuple(output.shape[1:])}
+        row["parameters"] = count_parameters(layer)
+        row["mflops"] = 2 * per_output * output[0].numel() / 1e6
+        rows.append(row)
 
-    for layer in network.modules():
-        if not list(layer.children()) and not isinstance(layer, (nn.ReLU, Dropout)):
-            hooks.append(layer.register_forward_hook(note))
-    was_training = network.training
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 1, 28, 28))
-    network.train(was_training)
-    for hook in hooks:
-        hook.remove()
+    with torch.no_grad(), register_module_forward_hook(note):
+        deepcopy(network).eval()(torch.zeros(1, 1, 28, 28))
     return rows

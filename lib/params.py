@@ -7,15 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from lib.errors import InputError
 from lib.files import ROOT
@@ -23,19 +15,45 @@ from lib.files import ROOT
 PROFILES = ROOT / "params"
 
 
-class Parameters(BaseModel):
-    """Values that are checked: no unknown key, and no true or false where a number or a name is meant."""
+@cache
+def network_names() -> list[str]:
+    """The keys of NETWORKS, read from the source: importing it takes torch, and seconds."""
+    lines = ast.parse((ROOT / "lib" / "networks.py").read_text()).body
+    tables = [line for line in lines if isinstance(line, ast.Assign)]
+    table = next(line.value for line in tables if line.targets[0].id == "NETWORKS")
+    return [key.value for key in table.keys]
 
-    model_config = ConfigDict(extra="forbid")
+
+def did_you_mean(name: str, known) -> str:
+    """The end of a sentence: '; did you mean ...?', or what there is to choose from."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{near[0]}'?" if near else f"; choose from {', '.join(known)}."
+
+
+def known_network(name: str) -> str:
+    """The name, if it is one of a network; else ValueError."""
+    if name not in network_names():
+        near = did_you_mean(name, network_names())
+        raise ValueError(f"lib/networks.py has no network '{name}'{near}")
+    return name
+
+
+Network = Annotated[str, AfterValidator(known_network)]
+Seed = Annotated[int, Field(ge=0, strict=True)]
+
+
+class Parameters(BaseModel):
+    """Values that are checked: no unknown key, no true or false for a number or a name."""
+
+    model_config = {"extra": "forbid"}
 
     @model_validator(mode="before")
     @classmethod
     def refuse_booleans(cls, values: dict) -> dict:
         for name, value in values.items():
             if isinstance(value, bool):
-                raise ValueError(
-                    f"{name} is {str(value).lower()}, which is neither a number nor a name"
-                )
+                said = str(value).lower()
+                raise ValueError(f"{name} is {said}, which is neither a number nor a name")
         return values
 
 
@@ -59,15 +77,12 @@ class DataParameters(Parameters):
         for name, source in (("archive", "emnist"), ("folder", "folder")):
             value = getattr(self, name)
             if value and self.source != source:
-                raise ValueError(
-                    f"{name} is given, but source is {self.source}: set source={source} to use it"
-                )
+                problem = f"{name} is given, but source is {self.source}"
+                raise ValueError(f"{problem}: set source={source} to use it")
             if value:
                 setattr(self, name, str(existing_path(name, value)))
         if self.source == "folder" and not self.folder:
-            raise ValueError(
-                "source is folder, but no folder is given: set folder=PATH to your own images"
-            )
+            raise ValueError("source is folder, but no folder is given: set folder=PATH")
         return self
 
 
@@ -104,26 +119,16 @@ class TrainingSettings(Parameters):
     @model_validator(mode="after")
     def keep_one_kind_of_weights(self):
         if self.patience and self.average:
-            raise ValueError(
-                "patience keeps the weights of the best epoch and average those of all: "
-                "set one of them to 0"
-            )
+            problem = "patience keeps the best weights and average the mean of all"
+            raise ValueError(f"{problem}: set one of them to 0")
         return self
 
 
 class TrainingParameters(TrainingSettings):
     """How one network is trained once."""
 
-    network: str = "custom"
+    network: Network = "custom"
     seed: int = Field(0, ge=0)
-
-    @field_validator("network")
-    @classmethod
-    def know_the_network(cls, name: str) -> str:
-        if name not in network_names():
-            near = did_you_mean(name, network_names())
-            raise ValueError(f"lib/networks.py has no network '{name}'{near}")
-        return name
 
 
 class RunParameters(DataParameters, TrainingParameters):
@@ -138,14 +143,16 @@ class Profile(DataParameters, TrainingSettings):
     is a list of parameters to set together. Without `seed` a study takes the profile's seeds.
     """
 
-    networks: list[str] = Field(["resnet", "lenet", "custom"], min_length=1)  # the slowest first
-    seeds: list[Annotated[int, Field(ge=0, strict=True)]] = Field([0], min_length=1)
+    networks: list[Network] = Field(
+        ["resnet", "lenet", "custom"], min_length=1
+    )  # the slowest first
+    seeds: list[Seed] = Field([0], min_length=1)
     studies: dict[str, dict[str, Any]] = {}
     accuracy_bands: dict[str, list[float]] = {}  # network: test accuracies to accept
     threads: int = Field(0, ge=0, le=1024)  # of each notebook; 0: the cores, divided among the runs
     time_limit: float = Field(720, gt=0)  # minutes after which a notebook is ended
-    _name: str = PrivateAttr("")  # of the file in params/
-    _origins: dict[str, str] = PrivateAttr({})  # key: where its value is set; else a default
+    _name: str = ""  # of the file in params/
+    _origins: dict[str, str] = {}  # key: where its value is set; else a default
 
     @property
     def outputs(self) -> str:
@@ -163,37 +170,15 @@ class Profile(DataParameters, TrainingSettings):
                 raise ValueError(f"{key} names the same one twice")
         for name, band in self.accuracy_bands.items():
             if len(band) != 2 or not 0 <= band[0] <= band[1] <= 1:
-                raise ValueError(
-                    f"accuracy_bands of {name} is {band}, "
-                    "but it must be [lowest, highest] between 0 and 1"
-                )
+                expected = "[lowest, highest] between 0 and 1"
+                raise ValueError(f"accuracy_bands of {name} is {band}, but it must be {expected}")
         return self
 
 
-@cache
-def network_names() -> list[str]:
-    """The keys of NETWORKS, read from the source: importing it takes torch, and seconds."""
-    lines = ast.parse((ROOT / "lib" / "networks.py").read_text()).body
-    table = next(
-        line.value
-        for line in lines
-        if isinstance(line, ast.Assign) and line.targets[0].id == "NETWORKS"
-    )
-    return [key.value for key in table.keys]
+def check(model: type[Parameters], values: dict[str, Any], origins: dict[str, str] | None = None):
+    """The values as a checked `model`; InputError naming the key, its fault and the nearest right.
 
-
-def did_you_mean(name: str, known) -> str:
-    """The end of a sentence: '; did you mean ...?', or what there is to choose from."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean '{near[0]}'?" if near else f"; choose from {', '.join(known)}."
-
-
-def check(
-    model: type[Parameters], values: dict[str, Any], origins: dict[str, str] | None = None
-) -> Parameters:
-    """The values as a checked model; InputError naming the key, its fault and the nearest right one.
-
-    `origins` says where each key was set, for the message.
+    `origins` says where each key was set, for the message, such as "--set: ".
     """
     try:
         return model(**values)
@@ -213,24 +198,19 @@ def check(
     raise InputError(f"{origin}{problem}{'' if problem[-1] in '?.' else '.'}")
 
 
-def profile_names() -> list[str]:
+def profile_names(folder: Path = PROFILES) -> list[str]:
     """The profiles of params/, in alphabetical order."""
-    return sorted(path.stem for path in PROFILES.glob("*.yml"))
+    return sorted(path.stem for path in folder.glob("*.yml"))
 
 
-def read_profile(name: str) -> dict:
+def read_profile(name: str, folder: Path = PROFILES) -> dict:
     """The keys that params/<name>.yml sets; InputError for an unknown profile or a bad file."""
-    if name not in profile_names():
-        raise InputError(f"There is no profile '{name}'{did_you_mean(name, profile_names())}")
-    path = PROFILES / f"{name}.yml"
-    try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise InputError(
-            f"params/{path.name} is not valid YAML: {' '.join(str(error).split())}."
-        ) from None
+    names = profile_names(folder)
+    if name not in names:
+        raise InputError(f"There is no profile '{name}'{did_you_mean(name, names)}")
+    values = _read_yaml((folder / f"{name}.yml").read_text(), f"params/{name}.yml") or {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise InputError(f"params/{path.name} must hold lines of the form 'key: value'.")
+        raise InputError(f"params/{name}.yml must hold lines of the form 'key: value'.")
     return values
 
 
@@ -241,25 +221,27 @@ def read_settings(settings: list[str]) -> dict:
         key, equals, value = setting.partition("=")
         if not equals:
             raise InputError(f"--set {setting}: write it as key=value, for example --set epochs=3.")
-        try:
-            values[key.strip()] = yaml.safe_load(value) if value else ""
-        except yaml.YAMLError:
-            raise InputError(
-                f"--set {setting}: the value is not valid YAML; lists are written '[0,1,2]'."
-            ) from None
+        values[key.strip()] = _read_yaml(value, f"--set {setting}") if value else ""
     return values
 
 
-def load_profile(name: str, settings: list[str] = ()) -> Profile:
+def _read_yaml(text: str, origin: str):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        problem = " ".join(str(error).split())
+        raise InputError(f"{origin} is not valid YAML: {problem}.") from None
+
+
+def load_profile(name: str, settings: list[str] = (), folder: Path = PROFILES) -> Profile:
     """A profile with the settings of the command line on top; InputError if either cannot be."""
-    given, set_now = read_profile(name), read_settings(settings)
-    origins = dict.fromkeys(given, f"params/{name}.yml") | dict.fromkeys(set_now, "--set")
-    said = {key: f"{origin}: " for key, origin in origins.items()}
-    profile = check(Profile, given | set_now, said)
+    own, set_now = read_profile(name, folder), read_settings(settings)
+    origins = dict.fromkeys(own, f"params/{name}.yml") | dict.fromkeys(set_now, "--set")
+    profile = check(Profile, own | set_now, {key: f"{at}: " for key, at in origins.items()})
     profile._name, profile._origins = name, origins
     return profile
 
 
 def given(model: type[Parameters], values: dict[str, Any]) -> Parameters:
-    """Those of the values that are fields of the model, checked: given(DataParameters, globals())."""
+    """Those of the values that the model has, checked: given(DataParameters, globals())."""
     return check(model, {key: values[key] for key in model.model_fields if key in values})

@@ -7,20 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lib import files
 from lib.errors import InputError
-from lib.files import (
-    CHECKPOINT,
-    FINDINGS,
-    HISTORY,
-    METRICS,
-    MODEL,
-    PREDICTIONS,
-    RESULTS,
-    outputs_folder,
-    read_json,
-    write_json,
-    write_whole,
-)
 from lib.models import save_model
 from lib.networks import PreparedNetwork
 
@@ -54,7 +42,7 @@ def save_run(
     metrics say keep "labels" keeps the predicted labels alone, and no model.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (METRICS, MODEL):
+    for name in (files.METRICS, files.MODEL):
         (folder / name).unlink(missing_ok=True)
     arrays, small = {}, np.uint8 if len(class_names) <= 256 else np.int32
     for part, (actual, probabilities) in predictions.items():
@@ -63,11 +51,11 @@ def save_run(
         if metrics["keep"] == "all":
             arrays[f"{part}_probabilities"] = probabilities.astype(np.float16)
     if metrics["keep"] == "all":
-        save_model(folder / MODEL, model, metrics["network"], class_names, calibration)
-    write_whole(folder / HISTORY, history.to_csv(index=False, float_format="%.8g"))
-    write_whole(folder / PREDICTIONS, lambda part: np.savez_compressed(part, **arrays))
-    write_json(folder / METRICS, metrics)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+        save_model(folder / files.MODEL, model, metrics["network"], class_names, calibration)
+    files.write_whole(folder / files.HISTORY, history.to_csv(index=False, float_format="%.8g"))
+    files.write_whole(folder / files.PREDICTIONS, lambda part: np.savez_compressed(part, **arrays))
+    files.write_json(folder / files.METRICS, metrics)
+    (folder / files.CHECKPOINT).unlink(missing_ok=True)
 
 
 def read_predictions(folder: Path, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
@@ -87,11 +75,12 @@ def read_answers(folder: Path, part: str = "test") -> tuple[np.ndarray, np.ndarr
 
 def _read_arrays(folder: Path, *names: str) -> list[np.ndarray]:
     try:
-        with np.load(folder / PREDICTIONS) as arrays:
+        with np.load(folder / files.PREDICTIONS) as arrays:
             return [arrays[name] for name in names]
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+        problem = f"is damaged or does not hold {names[-1]}"
         raise InputError(
-            f"{folder / PREDICTIONS} is damaged or does not hold {names[-1]}; run the training again."
+            f"{folder / files.PREDICTIONS} {problem}; run the training again."
         ) from None
 
 
@@ -99,7 +88,7 @@ def read_history(folder: Path) -> "pd.DataFrame":  # noqa: F821  see save_run
     """One row per epoch: epoch, train_loss, valid_loss, valid_accuracy, learning_rate."""
     import pandas as pd  # a second, which whoever only wants a prediction need not wait
 
-    return pd.read_csv(folder / HISTORY)
+    return pd.read_csv(folder / files.HISTORY)
 
 
 def load_results(outputs: str) -> "pd.DataFrame":  # noqa: F821  see save_run
@@ -110,8 +99,8 @@ def load_results(outputs: str) -> "pd.DataFrame":  # noqa: F821  see save_run
     """
     import pandas as pd  # see read_history
 
-    path = outputs_folder(outputs) / RESULTS
-    rows = read_json(path, list)
+    path = files.outputs_folder(outputs) / files.RESULTS
+    rows = files.read_json(path, list)
     if not rows:
         raise InputError(f"{outputs} has no finished run: `invoke run-all` with its profile first.")
     return pd.DataFrame(rows).explode("studies").rename(columns={"studies": "study"})
@@ -129,7 +118,7 @@ def whose_results(outputs: str) -> str:
 
 def save_findings(outputs: str, chapter: str, findings: dict) -> None:
     """What a chapter concludes, for the report: numbers, tables, and sentences as Markdown."""
-    write_json(outputs_folder(outputs) / FINDINGS / f"{chapter}.json", findings)
+    files.write_json(files.outputs_folder(outputs) / files.FINDINGS / f"{chapter}.json", findings)
 
 
 def check_band(name: str, value: float, band: tuple[float, float] | None) -> None:
