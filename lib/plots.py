@@ -1,7 +1,7 @@
 """Pictures that more than one notebook draws.
 
-The functions named show_... return nothing, so that they can end a cell: a `;` would hide a returned value from
-JupyterLab, but not from nbval.
+Functions named show_... return nothing, so that they can end a cell: a `;` would hide a returned
+value from JupyterLab, but not from nbval.
 """
 
 import matplotlib.pyplot as plt
@@ -9,14 +9,19 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-COLORS = {
-    "lenet": "#4477aa",
-    "custom": "#ee6677",
-    "resnet": "#228833",
-}  # Paul Tol's bright scheme: safe for colour-blind eyes
-SPARE_COLORS = ["#aa3377", "#66ccee", "#ccbb44", "#bbbbbb"]
+# Paul Tol's bright scheme, safe for colour-blind eyes; marker and line say the same again
+LOOKS = {
+    "lenet": ("#4477aa", "s", "--"),
+    "custom": ("#ee6677", "o", "-"),
+    "resnet": ("#228833", "^", "-."),
+}
+SPARE_LOOKS = [
+    ("#aa3377", "D", ":"),
+    ("#66ccee", "v", (0, (5, 1))),
+    ("#ccbb44", "P", (0, (1, 1))),
+    ("#777777", "X", (0, (3, 1, 1, 1))),
+]
 LIGHT = ("in grey", "its paper")  # steps of the preparation that show light, not ink
 
 
@@ -37,14 +42,20 @@ def set_style() -> None:
 
 
 def color_of(network: str) -> str:
-    """A network's colour, the same in every figure."""
-    return COLORS.get(network) or SPARE_COLORS[sum(map(ord, network)) % len(SPARE_COLORS)]
+    """A network's colour, the same in every figure; `look_of` adds what tells it without colour."""
+    return look_of(network)["color"]
+
+
+def look_of(network: str) -> dict:
+    """A network's colour, marker and line, for ax.plot(x, y, **look_of(network))."""
+    look = LOOKS.get(network) or SPARE_LOOKS[sum(map(ord, network)) % len(SPARE_LOOKS)]
+    return dict(zip(("color", "marker", "linestyle"), look, strict=True))
 
 
 def mosaic(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """One uint8 picture of images (N, 28, 28), row by row, with `gap` empty pixels between them.
+    """One uint8 picture of images (N, 28, 28), row by row, `gap` empty pixels between them.
 
-    Values are rounded to 16 steps, which no eye notices and which halves the size of a stored figure.
+    Values are rounded to 16 steps: no eye notices, and a stored figure is half as large.
     """
     rows = -(-len(images) // columns)
     side = images.shape[1] + gap
@@ -58,7 +69,7 @@ def mosaic(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
 
 
 def pixel_axes(picture: np.ndarray, title: str = "") -> Axes:
-    """Axes of a new figure in which one pixel of the picture (H, W) is one pixel of the screen: sharp, and small when stored."""
+    """Axes of a new figure that shows each pixel of a picture (H, W) as one: sharp and small."""
     height, width = np.array(picture.shape) / plt.rcParams["figure.dpi"]
     ax = plt.figure(figsize=(width, height), layout="none").add_axes((0, 0, 1, 1))
     ax.imshow(picture, vmin=0, vmax=255, interpolation="nearest")
@@ -94,7 +105,7 @@ def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None
 def show_per_class(
     images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4
 ) -> None:
-    """The first `each` images of every class, under its name, the classes in the order of their labels from left to right."""
+    """The first `each` images of every class beside its name, in the order of the labels."""
     rows = [
         (name, images[np.flatnonzero(labels == label)[:each]])
         for label, name in enumerate(class_names)
@@ -105,7 +116,10 @@ def show_per_class(
 def show_rows(
     rows: list[tuple[str, np.ndarray]], n: int = 11, columns: int = 2, name_room: int = 3
 ) -> None:
-    """Named rows of up to n images (M, 28, 28), set in `columns` columns; a name takes the room of `name_room` images."""
+    """Named rows of up to n images (M, 28, 28), in `columns` columns.
+
+    A name takes the room of `name_room` images.
+    """
     side = 30
     places = [
         (i // columns * side, (i % columns * (n + name_room) + name_room) * side)
@@ -139,7 +153,7 @@ def show_matrix(
     ax: Axes | None = None,
     vmax: float = 1.0,
 ) -> None:
-    """A matrix of shares (n_classes, n_classes), 0 to `vmax`, without numbers: row = actual, column = predicted."""
+    """A matrix of shares (n_classes, n_classes), 0 to `vmax`: row = actual, column = predicted."""
     if ax is None:
         _, ax = plt.subplots(figsize=(7.5, 7))
     image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=vmax)
@@ -153,48 +167,14 @@ def show_matrix(
 
 
 def formatted(table: pd.DataFrame, **formats: str) -> pd.DataFrame:
-    """The table with the named columns as text, such as formatted(table, share="{:.1%}"), for reading only."""
+    """The table with columns as text, for reading only: formatted(table, share="{:.1%}")."""
     return table.assign(
         **{column: table[column].map(text.format) for column, text in formats.items()}
     )
 
 
-def overview(
-    dataset: str,
-    images: np.ndarray,
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    class_names: list[str],
-    shares: np.ndarray,
-    pairs: list[tuple[str, str]],
-) -> Figure:
-    """The README's picture: characters, a network's errors (shares of each actual class), and images of its `pairs`.
-
-    pairs: (actual, predicted) names, the most frequent first.
-    """
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4.2), width_ratios=[1, 1.15, 1])
-    show_images(images[:144], 12, dataset, left)
-    show_matrix(shares, class_names, "what is taken for what", middle, vmax=shares.max())
-    rows = [
-        images[(labels == class_names.index(a)) & (predicted == class_names.index(b))][:7]
-        for a, b in pairs
-    ]
-    blank = np.zeros((7, 28, 28), dtype=np.uint8)
-    show_images(
-        np.concatenate([np.concatenate([row, blank])[:7] for row in rows]),
-        7,
-        "the pairs that fool it most",
-        right,
-    )
-    for i, (actual, answer) in enumerate(pairs):
-        right.text(
-            -6, 30 * i + 14, f"{actual} → {answer}", ha="right", va="center", family="monospace"
-        )
-    return figure
-
-
 def show_steps(steps: dict[str, np.ndarray]) -> None:
-    """How an image becomes what a network gets, as `lib.data.cleanup.steps` gives it: each step's picture below its name."""
+    """How an image becomes what a network gets, as `lib.data.cleanup.steps` gives it."""
     figure, axes = plt.subplots(1, len(steps), figsize=(1.75 * len(steps), 2.1))
     for ax, (name, picture) in zip(axes, steps.items(), strict=True):
         of_light = name in LIGHT  # these show light, the others ink
