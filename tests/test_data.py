@@ -21,7 +21,7 @@ def quick(monkeypatch):
     """Replaces the generator by one that draws noise, and counts its calls."""
     calls = []
 
-    def generate(per_class, seed=0, part="train", progress=None):
+    def generate(per_class, seed=0, part="train", bar=""):
         calls.append(part)
         rng = np.random.default_rng([seed, part == "test"])
         labels = rng.permutation(np.repeat(np.arange(62), per_class))

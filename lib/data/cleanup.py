@@ -1,14 +1,14 @@
-"""From any image of one character to ink on bare paper, and by lib.data.emnist_format to what EMNIST would hold.
+"""From any image of one character to ink on bare paper, and so to what EMNIST would hold.
 
-Paper is a smooth surface, ink what stands out from it, the character what of the ink belongs together.
+Paper is a smooth surface, ink what stands out from it, the character what of the ink belongs
+together. The last step is lib.data.emnist_format's.
 """
 
 import struct
 import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,60 +21,98 @@ from lib.errors import InputError
 
 LARGEST = 768  # pixels; larger images are reduced first
 SMALLEST_SIDE, LARGEST_SIDE = 10, 10_000  # pixels of a user's image
-MOST_PIECES = 7  # large ones, of ink that do not touch; photographs of one character were seen with up to 4 pieces
+MOST_PIECES = 7  # large ones that do not touch; photographs of a character have up to 4
 LARGE = 0.2  # of the largest piece's ink
 SEVERAL = "The image holds more than one character, or a text; give one with a single character."
-FRAME = 1.6  # side of the frame round a user's character, in sides of its ink: about that of NIST's fields
-SMOOTHED = 0.5  # pixels, sigma: nothing to a large image, but small ones have jagged strokes, and the generator's have not
+NO_INK = "The image holds no ink: nothing in it stands out from the paper; give a character."
+FRAME = 1.6  # of a user's character, in sides of its ink: about that of NIST's fields
+SMOOTHED = 0.5  # pixels, sigma: small images have jagged strokes, the generator's have not
 STEADY = 1e-6 * np.eye(6)  # lets a surface be fitted to a single row of pixels, too
-AT_ONCE = 64  # images in memory, where there are many
+NO_IMAGE = "is not an image; give a file, a PIL image, or (H, W[, 3 or 4]) of uint8 or 0 to 1."
 RESULT = "for the network"  # the last step's name
 
 Picture = str | Path | Image.Image | np.ndarray
+DAMAGED = (struct.error, zlib.error, Image.DecompressionBombError, SyntaxError, EOFError)
 
-warnings.filterwarnings(
-    "ignore", category=Image.DecompressionBombWarning
-)  # sizes are checked here, before anything is decoded
+# Sizes are checked here, before anything is decoded.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class NotACharacter(InputError):
     """The image is one, and shows no character."""
 
 
+def convert_all(pictures: Iterable[Picture]) -> list[np.ndarray | InputError]:
+    """Each picture as `convert` gives it, or the InputError that says why not."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(_convert_or_say, pictures))
+
+
+def _convert_or_say(picture: Picture) -> np.ndarray | InputError:
+    try:
+        return convert(picture)
+    except InputError as error:
+        return error
+
+
+def convert(picture: Picture) -> np.ndarray:
+    """A user's image of one character as EMNIST would hold it: (28, 28) uint8, upright.
+
+    picture: as for `steps`, and it raises the same errors.
+    """
+    return steps(picture)[RESULT]
+
+
+def steps(picture: Picture) -> dict[str, np.ndarray]:
+    """How `convert` comes to its result: each step's name and picture, in their order.
+
+    picture: a file, a PIL image of any mode (its EXIF orientation is obeyed, transparency lies on
+    white), or an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or of floats from 0 to 1; 10 to
+    10,000 pixels a side. Ink may be dark on light or light on dark: what most of the image and its
+    rim show is paper. Light may fall on the paper unevenly.
+    The pictures are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8
+    (28, 28). Raises InputError if it is not an image and NotACharacter if it shows none.
+    """
+    grey = _read(picture)
+    paper = _paper(grey)
+    ink = _ink(grey - paper)
+    own = _own_ink(ink)
+    framed = _framed(own)
+    return {
+        "in grey": grey,
+        "its paper": paper,
+        "its ink": ink,
+        "the character": own,
+        "framed": framed,
+        RESULT: to_emnist(torch.from_numpy(framed)[None])[0].numpy(),
+    }
+
+
 def _read(picture: Picture) -> np.ndarray:
-    """A picture as `_grey` gives it, whatever it comes as; InputError if it is no image, damaged, or not of 10 to 10,000 pixels."""
+    """A picture as `_grey` gives it; InputError if it is no image, damaged, or of a wrong size."""
     try:
         return _grey(_opened(picture))
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{_named(picture)} is not there; check its name.") from None
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        MemoryError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-    ) as error:
+        raise InputError(f"{picture} is not there; check its name.") from None
+    except (OSError, ValueError, MemoryError, *DAMAGED) as error:
+        named = picture if isinstance(picture, (str, Path)) else "The image"
         raise InputError(
-            f"{_named(picture)} cannot be read as an image ({_reason(error)}); give another file."
+            f"{named} cannot be read as an image ({_reason(error)}); give another file."
         ) from None
 
 
 def _opened(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
-        check_size(picture.size)
+        _check_size(picture.size)
         return picture
     if not isinstance(picture, (str, Path)):
         return _from_array(picture)
     with Image.open(picture) as image:
-        check_size(image.size)
-        image.draft(
-            None, (LARGEST, LARGEST)
-        )  # a large JPEG can be read smaller, and many times faster
+        _check_size(image.size)
+        # A large JPEG can be read smaller, and many times faster.
+        image.draft(None, (LARGEST, LARGEST))
         image.load()
         return image
 
@@ -87,12 +125,7 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or "it is damaged or cut short"
 
 
-def _named(picture: Picture) -> str:
-    return str(picture) if isinstance(picture, (str, Path)) else "The image"
-
-
-def check_size(size: tuple[int, int]) -> None:
-    """InputError unless the longer side, in pixels, is one that a character can be read at, and neither is beyond it."""
+def _check_size(size: tuple[int, int]) -> None:
     if not SMALLEST_SIDE <= max(size) <= LARGEST_SIDE or min(size) < 1:
         raise InputError(
             f"An image of {size[0]:,} x {size[1]:,} pixels is none to read a character from; "
@@ -100,78 +133,20 @@ def check_size(size: tuple[int, int]) -> None:
         )
 
 
-def convert_all(pictures: Iterable[Picture]) -> list[np.ndarray | InputError]:
-    """Each picture as `convert` gives it, or the InputError that says why not; the next ones are read meanwhile."""
-    pictures, found = list(pictures), []
-    with (
-        ThreadPoolExecutor() as pool
-    ):  # for what Pillow does; more of it side by side would only wait for Python
-        for start in range(0, len(pictures), AT_ONCE):
-            read = pool.map(partial(_unless_refused, _read), pictures[start : start + AT_ONCE])
-            found += [_unless_refused(lambda grey: _steps(grey)[RESULT], grey) for grey in read]
-    return found
-
-
-def _unless_refused(convert: Callable, picture: Picture | InputError) -> np.ndarray | InputError:
-    """What `convert` makes of a picture, or the error that it raises or that was raised before."""
-    try:
-        return picture if isinstance(picture, InputError) else convert(picture)
-    except InputError as error:
-        return error
-
-
-def convert(picture: Picture) -> np.ndarray:
-    """A user's image of one character as EMNIST would hold it: (28, 28) uint8, upright, ink bright on 0.
-
-    picture: as for `steps`, and it raises the same errors.
-    """
-    return steps(picture)[RESULT]
-
-
-def steps(picture: Picture) -> dict[str, np.ndarray]:
-    """How `convert` comes to its result: each step's name and picture, in their order.
-
-    picture: a file, a PIL image of any mode (its EXIF orientation is obeyed, transparency lies on white), or an array (H, W),
-    (H, W, 3) or (H, W, 4) of uint8, or of floats from 0 to 1; 10 to 10,000 pixels a side. Ink may be dark on light or light
-    on dark: what most of the image and its rim show is paper. Light may fall on the paper unevenly.
-    The pictures are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8 (28, 28).
-    Raises InputError if it is not an image and NotACharacter if it shows none.
-    """
-    return _steps(_read(picture))
-
-
-def _steps(grey: np.ndarray) -> dict[str, np.ndarray]:
-    paper = _paper(grey)
-    ink = _ink(grey - paper)
-    own = _own_ink(ink)
-    framed = _framed(own)
-    small = to_emnist(torch.from_numpy(framed)[None])[0].numpy()
-    return {
-        "in grey": grey,
-        "its paper": paper,
-        "its ink": ink,
-        "the character": own,
-        "framed": framed,
-        RESULT: small,
-    }
-
-
 def _ink(contrast: np.ndarray) -> np.ndarray:
-    """(H, W) float32, 0 paper to 1 ink, of how much brighter or darker than the paper each pixel is."""
+    """(H, W) float32, 0 paper to 1 ink: how far each pixel's brightness is from the paper's."""
     noise = 1.4826 * np.median(np.abs(contrast))
     if (contrast**3).sum() < 0:  # the longer tail is ink, however little of the image it covers
         contrast = -contrast
     peak = _ink_level(contrast)
     if peak < max(6 * noise, 0.05):
-        raise NotACharacter(
-            "The image holds no ink: nothing in it stands out from the paper; give one with a character."
-        )
+        raise NotACharacter(NO_INK)
     floor = max(3 * noise, 0.2 * peak)
     return np.clip((contrast - floor) / (0.8 * peak - floor), 0, 1).astype(np.float32)
 
 
 def _framed(ink: np.ndarray) -> np.ndarray:
-    """The ink, its steps from pixel to pixel smoothed, in the middle of a square of paper, as in a field of NIST's forms."""
+    """The ink, smoothed, in the middle of a square of paper, as in a field of NIST's forms."""
     rows, columns = (np.flatnonzero((ink > EDGE).any(axis)) for axis in (1, 0))
     ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     frame = round(FRAME * max(ink.shape)) + 2
@@ -180,7 +155,7 @@ def _framed(ink: np.ndarray) -> np.ndarray:
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    """(H, W) float32, 0 black to 1 white, at most 768 pixels a side, upright, transparency on white."""
+    """(H, W) float32, 0 black to 1 white, at most 768 a side, upright, transparency on white."""
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # 16 and 32 bit: conversion to L would clip
         deep = np.nan_to_num(np.asarray(image, dtype=np.float32))
@@ -189,42 +164,25 @@ def _grey(image: Image.Image) -> np.ndarray:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return (
-        np.asarray(
-            (image if image.mode in ("1", "L") else image.convert("RGB")).convert("L"),
-            dtype=np.float32,
-        )
-        / 255
-    )
+    image = (image if image.mode in ("1", "L") else image.convert("RGB")).convert("L")
+    return np.asarray(image, dtype=np.float32) / 255
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    if isinstance(array, np.ndarray) and (
-        array.dtype == bool
-        or array.dtype.kind == "f"
-        and array.size
-        and 0 <= array.min() <= array.max() <= 1
-    ):
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"A {type(array).__name__} {NO_IMAGE}")
+    shares = array.dtype.kind == "f" and array.size and 0 <= array.min() <= array.max() <= 1
+    if array.dtype == bool or shares:
         array = np.uint8(np.round(255 * array))
-    if (
-        not isinstance(array, np.ndarray)
-        or array.dtype != np.uint8
-        or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4))
-    ):
-        what = (
-            f"An array of {array.dtype} {array.shape}"
-            if isinstance(array, np.ndarray)
-            else f"A {type(array).__name__}"
-        )
-        raise InputError(
-            f"{what} is not an image; give a file, a PIL image, or an array (H, W), (H, W, 3 or 4) of uint8, or of 0 to 1."
-        )
-    check_size(array.shape[1::-1])
+    grey_or_colour = array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)
+    if array.dtype != np.uint8 or not grey_or_colour:
+        raise InputError(f"An array of {array.dtype} {array.shape} {NO_IMAGE}")
+    _check_size(array.shape[1::-1])
     return Image.fromarray(array)
 
 
 def _paper(grey: np.ndarray) -> np.ndarray:
-    """(H, W) brightness of the bare paper: the quadratic surface that most pixels, the rim's above all, lie on."""
+    """(H, W) of bare paper: the quadratic surface that most pixels, the rim's above all, lie on."""
     height, width = grey.shape
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1)  # (H, W, 6)
@@ -250,23 +208,20 @@ def _ink_level(contrast: np.ndarray) -> float:
 
 
 def _own_ink(ink: np.ndarray) -> np.ndarray:
-    """The ink without what is not the character's: dust, ruled lines, neighbours that the image's edge cuts off, marks below.
+    """The ink without what is not the character's: dust, ruled lines, neighbours, marks below.
 
-    The character's body is the largest piece that keeps clear of the image's edge, if it is not far smaller than one that does not.
-    A piece with less than a hundredth of all ink is dust; the dot of an i has more. Where the body keeps clear of the edge, what
-    touches it is something else. No character has a small piece below its body, or one above or below that is flat and
-    far wider than it: that is a ruled line. Raises NotACharacter if there is more than one character.
+    The character's body is the largest piece that keeps clear of the image's edge, if it is not far
+    smaller than one that does not. A piece with less than a hundredth of all ink is dust; the dot
+    of an i has more. Where the body keeps clear of the edge, what touches it is something else. No
+    character has a small piece below its body, or one above or below that is flat and far wider
+    than it: that is a ruled line. Raises NotACharacter if there is more than one character.
     """
     pieces, count = ndimage.label(ink > EDGE, structure=np.ones((3, 3)))
     if count < 2:
         return ink * (pieces > 0)
     areas = ndimage.sum_labels(ink, pieces, np.arange(1, count + 1))  # (count,)
-    boxes = np.array(
-        [
-            (rows.start, rows.stop, columns.start, columns.stop)
-            for rows, columns in ndimage.find_objects(pieces)
-        ]
-    )
+    found = ndimage.find_objects(pieces)
+    boxes = np.array([(y.start, y.stop, x.start, x.stop) for y, x in found])
     at_edge = (boxes[:, [0, 2]] == 0).any(1) | (boxes[:, [1, 3]] == ink.shape).any(1)
     inside = np.where(at_edge, 0, areas)
     body = inside.argmax() if inside.max() > 0.15 * areas.max() else areas.argmax()
@@ -281,7 +236,7 @@ def _own_ink(ink: np.ndarray) -> np.ndarray:
 
 
 def _check_alone(boxes: np.ndarray, n_large: int) -> None:
-    """NotACharacter if there are more large pieces than a hand makes of one character, or tall ones side by side, as in a word.
+    """NotACharacter if there are too many large pieces, or tall ones side by side, as in a word.
 
     boxes: (n, 4) first and last row, first and last column of each piece, the last ones exclusive.
     """
@@ -290,7 +245,6 @@ def _check_alone(boxes: np.ndarray, n_large: int) -> None:
     height, width = boxes[:, 1].max() - boxes[:, 0].min(), boxes[:, 3].max() - boxes[:, 2].min()
     tall = boxes[boxes[:, 1] - boxes[:, 0] > height / 2]
     tall = tall[np.argsort(tall[:, 2])]
-    if (
-        len(tall) > 1 and width > 0.75 * height and (tall[1:, 2] >= tall[:-1, 3]).all()
-    ):  # one in a thousand single characters looks so
+    side_by_side = len(tall) > 1 and (tall[1:, 2] >= tall[:-1, 3]).all()
+    if side_by_side and width > 0.75 * height:  # one in a thousand single characters looks so
         raise NotACharacter(SEVERAL)

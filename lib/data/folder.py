@@ -9,6 +9,7 @@ over.
 """
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,7 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], list[str]]:
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise InputError(
-            f"There is no folder {folder}; set `folder` to one with class subfolders or labels.csv."
-        )
+        raise InputError(f"There is no folder {folder}; name one with class folders or labels.csv.")
     divided = (folder / "train").is_dir() and (folder / "test").is_dir()
     train = list_images(folder / "train" if divided else folder)
     test = list_images(folder / "test") if divided else []
@@ -56,14 +55,11 @@ def list_images(folder: Path) -> list[Item]:
     if (folder / "labels.csv").is_file():
         return _listed(folder / "labels.csv")
     items = []
-    for subfolder in _visible(folder):
-        if subfolder.is_dir():
-            files = _visible(subfolder)
-            if not files:
-                raise InputError(
-                    f"Class folder {subfolder} holds no image; put some there or delete it."
-                )
-            items += [(file, _class_name(subfolder.name)) for file in files]
+    for subfolder in filter(Path.is_dir, _visible(folder)):
+        files = _visible(subfolder)
+        if not files:
+            raise InputError(f"Class folder {subfolder} holds no image; add some or delete it.")
+        items += [(file, _class_name(subfolder.name)) for file in files]
     return items
 
 
@@ -84,33 +80,22 @@ def _listed(table: Path) -> list[Item]:
             reader = csv.DictReader(stream)
             columns, rows = reader.fieldnames or [], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{table} cannot be read as UTF-8 text ({error}); save it as CSV UTF-8."
-        ) from error
+        raise InputError(f"{table} is no UTF-8 table ({error}); save it as CSV UTF-8.") from error
     missing = {"file", "label"} - set(columns)
     if missing:
-        raise InputError(
-            f"{table} has no column `{min(missing)}`; its first line must be file,label."
-        )
+        raise InputError(f"{table} has no column `{min(missing)}`; begin it with file,label.")
     for line, row in enumerate(rows, start=2):
         if not row["file"] or not row["label"]:
-            raise InputError(
-                f"Line {line} of {table} lacks a file or a label; complete it or delete it."
-            )
+            raise InputError(f"Line {line} of {table} lacks a file or a label; complete it.")
         if not (table.parent / row["file"]).is_file():
-            raise InputError(
-                f"Line {line} of {table} names {row['file']}, which is not there; correct the name."
-            )
+            raise InputError(f"Line {line} of {table} names {row['file']}, which is not there.")
     return sorted((table.parent / row["file"], row["label"]) for row in rows)
 
 
 def _check_classes(folder: Path, train: list[Item], test: list[Item], names: list[str]) -> None:
     if len(names) < 2:
-        raise InputError(
-            f"{folder} has images of fewer than 2 classes; "
-            "put the images of each class into a folder of its own."
-        )
-    counts = {name: sum(label == name for _, label in train) for name in names}
+        raise InputError(f"{folder} has images of fewer than 2 classes; give each class a folder.")
+    counts = Counter(name for _, name in train)
     rarest = min(names, key=counts.get)
     if counts[rarest] < LEAST_IMAGES:
         raise InputError(
@@ -119,10 +104,7 @@ def _check_classes(folder: Path, train: list[Item], test: list[Item], names: lis
         )
     for file, name in test:
         if name not in counts:
-            raise InputError(
-                f"{file} is of class '{name}', which has no image to train on; "
-                "add some or remove it."
-            )
+            raise InputError(f"{file} is of class '{name}', which has no image to train on.")
 
 
 def _converted(file: Path) -> np.ndarray:
@@ -138,13 +120,9 @@ def _converted(file: Path) -> np.ndarray:
 
 
 def _fingerprint(train: list[Item], test: list[Item]) -> str:
-    states = []
-    for file, name in train + test:
-        try:
-            state = file.stat()
-        except OSError as error:
-            raise InputError(
-                f"{file} cannot be read ({error.strerror}); replace it or take it out."
-            ) from error
-        states.append((str(file.resolve()), name, state.st_size, state.st_mtime_ns))
+    try:
+        found = [(str(file.resolve()), name, file.stat()) for file, name in train + test]
+    except OSError as error:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror}).") from error
+    states = [(file, name, state.st_size, state.st_mtime_ns) for file, name, state in found]
     return digest(repr((states, len(train))))

@@ -48,7 +48,7 @@ def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
     Returns chances (F,) float64, cumulative: those of class c rise from c to c + 1; points
     (F, 96, 2) float64, x to the right and y down, the longer side from -1 to 1; the same with
     corners rounded by a hurried hand; and the number of each point's stroke, (F, 96) int64 from 0.
-    Cached: do not change them. Raises ValueError where HAND is malformed.
+    Cached: do not change them.
     """
     hand = hand_forms()
     glyphs = {font: HersheyFonts(load_default_font=font).all_glyphs for font in FONTS}
@@ -64,33 +64,20 @@ def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
     return np.concatenate(chances), *parts
 
 
-def hand_forms(table: str = HAND) -> dict[str, list[list[np.ndarray]]]:
-    """Of each class its forms in a table like HAND; those in ALIKE have their capital's too.
+def hand_forms() -> dict[str, list[list[np.ndarray]]]:
+    """Of each class its forms in HAND; those in ALIKE have their capital's too.
 
-    A form is a list of strokes, each (N, 2) float64 in the table's units. Raises ValueError if the
-    lines are not one for each of the 62 classes in order, and, naming it, for a form that breaks
-    the notation or goes from a point to itself.
+    A form is a list of strokes, each (N, 2) float64 in the table's units.
     """
-    lines = [line.split() for line in re.split(r"\n(?=\S)", table.strip())]
-    names = [name for name, *_ in lines]
-    if names != [*BYCLASS]:
-        raise ValueError(
-            f"The table of forms has lines for {' '.join(names)}; it needs {' '.join(BYCLASS)}."
-        )
+    lines = [line.split() for line in re.split(r"\n(?=\S)", HAND.strip())]
     forms = {name: [_strokes(form) for form in written] for name, *written in lines}
     return forms | {name: forms[name] + forms[name.upper()] for name in ALIKE}
 
 
 def _strokes(form: str) -> list[np.ndarray]:
     """The strokes, each (N, 2), of a form in the table's notation."""
-    strokes = [stroke.split("-") for stroke in form.split("/")]
-    points = r"((\d\d)(?!\2))+"
-    if not all(re.fullmatch(points, piece, re.ASCII) for stroke in strokes for piece in stroke):
-        raise ValueError(
-            f"The form '{form}' needs pairs of digits, none twice in a row, "
-            "with single '-' or '/' between."
-        )
-    curves = [[_curve(np.array([*piece], float).reshape(-1, 2)) for piece in s] for s in strokes]
+    pieces = [stroke.split("-") for stroke in form.split("/")]
+    curves = [[_curve(np.array([*piece], float).reshape(-1, 2)) for piece in s] for s in pieces]
     return [np.concatenate(stroke) for stroke in curves]
 
 

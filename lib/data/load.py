@@ -1,11 +1,9 @@
 """Whatever the source, characters to train, validate and test on: the one way into data."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from lib.data import emnist, folder
 from lib.data.cache import cached_arrays, digest
@@ -14,8 +12,10 @@ from lib.data.classes import DIGITS, class_names, split_labels
 from lib.errors import InputError
 from lib.params import DataParameters, check
 
-ARRAYS = [f"{part}_{what}" for part in ("train", "valid", "test") for what in ("images", "labels")]
 TEST_FRACTION = 0.2  # of a folder that has no test part
+
+Arrays = dict[str, np.ndarray]  # train_images, train_labels, test_images, ...
+Source = tuple[Arrays, list[str], str, str, str]  # and class names, dataset, note, key of a cache
 
 
 def load_data(parameters: DataParameters | None = None, **overrides) -> CharacterData:
@@ -28,12 +28,21 @@ def load_data(parameters: DataParameters | None = None, **overrides) -> Characte
     """
     given = parameters.model_dump(include=set(DataParameters.model_fields)) if parameters else {}
     parameters = check(DataParameters, given | overrides)
-    source = SOURCES[parameters.source](parameters)
+    source, names, dataset, note, key = SOURCES[parameters.source](parameters)
     choices = parameters.cap, parameters.valid_fraction, parameters.data_seed
-    key = digest(repr((source.checksum, source.split, source.class_names, choices)))
-    arrays = cached_arrays(f"divided/{key}", lambda: _divided(source, *choices))
+    key = digest(repr((key, names, choices)))
+    arrays = cached_arrays(f"divided/{key}", lambda: _divided(source, names, *choices))
     checksum = str(arrays.pop("checksum"))
-    return replace(source, **arrays, checksum=checksum, parameters=parameters)
+    split = parameters.split if parameters.source in ("strokes", "emnist") else ""
+    return CharacterData(
+        **arrays,
+        class_names=names,
+        dataset=dataset,
+        split=split,
+        checksum=checksum,
+        note=note,
+        parameters=parameters,
+    )
 
 
 def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
@@ -55,81 +64,69 @@ def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
     return data
 
 
-def _divided(source: CharacterData, cap: str, fraction: float, seed: int) -> dict[str, np.ndarray]:
-    images, labels, names = source.train_images, source.train_labels, source.class_names
-    arrays = {name: getattr(source, name) for name in ARRAYS}
+def _divided(source: Arrays, names: list[str], cap: str, fraction: float, seed: int) -> Arrays:
+    """The source's arrays with train divided into train and valid, and the checksum of all."""
+    images, labels = source["train_images"], source["train_labels"]
     train = capped(labels, len(names), seed) if cap == "mean" else np.arange(len(labels))
-    if not len(source.valid_labels):
+    arrays = dict(source)
+    if "valid_labels" not in source:
         chosen = stratified(labels[train], fraction, seed)
         valid, train = train[chosen], train[~chosen]
         arrays |= {"valid_images": images[valid], "valid_labels": labels[valid]}
     arrays |= {"train_images": images[train], "train_labels": labels[train]}
-    shapes = [array.shape for array in arrays.values()]
-    return arrays | {"checksum": np.array(digest(repr((names, shapes)), *arrays.values()))}
+    arrays = dict(sorted(arrays.items()))
+    described = repr((names, [array.shape for array in arrays.values()]))
+    return arrays | {"checksum": np.array(digest(described, *arrays.values()))}
 
 
-def _strokes(parameters: DataParameters) -> CharacterData:
-    split, seed, names = parameters.split, parameters.data_seed, class_names(parameters.split)
+def _strokes(parameters: DataParameters) -> Source:
+    split, seed, ratio = parameters.split, parameters.data_seed, parameters.class_ratio
     sizes = {"train": parameters.per_class, "test": parameters.test_per_class}
-    key = digest(repr((sizes, seed, split, parameters.class_ratio)))
-    share = unequal(len(names), parameters.class_ratio, seed)
-    arrays = cached_arrays(f"strokes/{key}", lambda: _generated(split, share, sizes, seed))
-    return _undivided(arrays, names, "generated strokes", key, split)
+    key = digest(repr((sizes, seed, split, ratio)))
+    arrays = cached_arrays(f"strokes/{key}", lambda: _generated(split, ratio, sizes, seed))
+    return arrays, class_names(split), "generated strokes", "", key
 
 
-def _generated(split: str, share: np.ndarray, sizes: dict, seed: int) -> dict[str, np.ndarray]:
+def _generated(split: str, ratio: float, sizes: dict[str, int], seed: int) -> Arrays:
     from lib.data import strokes  # with it comes torch, which takes seconds
 
     wanted, arrays = split_labels(split), {}  # (62,), -1: not in this split
+    share = unequal(len(class_names(split)), ratio, seed)[wanted]
     for part, per_class in sizes.items():
-        counts = np.round(per_class * share[wanted]).astype(int)
+        counts = np.round(per_class * share).astype(int)
         counts = np.maximum(counts, min(2, per_class)) * (wanted >= 0)  # 2: to train and validate
-        with tqdm(total=counts.sum(), desc=f"drawing {part}", disable=None) as bar:
-            images, labels = strokes.generate(
-                counts, seed, part, lambda done, _: bar.update(done - bar.n)
-            )
+        images, labels = strokes.generate(counts, seed, part, bar=f"drawing {part}")
         arrays |= {f"{part}_images": images, f"{part}_labels": wanted[labels]}
     return arrays
 
 
-def _emnist(parameters: DataParameters) -> CharacterData:
+def _emnist(parameters: DataParameters) -> Source:
     arrays, md5 = emnist.load(parameters.split, parameters.archive)
-    name = Path(parameters.archive).name
-    official = md5 == emnist.OFFICIAL_MD5
-    note = f"Archive {name}, md5 {md5}, is not the official EMNIST archive."
-    return replace(
-        _undivided(arrays, class_names(parameters.split), "EMNIST", md5, parameters.split),
-        **{} if official else {"dataset": f"archive {name}", "note": note},
-    )
+    dataset, note, name = "EMNIST", "", Path(parameters.archive).name
+    if md5 != emnist.OFFICIAL_MD5:
+        dataset = f"archive {name}"
+        note = f"Archive {name}, md5 {md5}, is not the official EMNIST archive."
+    return arrays, class_names(parameters.split), dataset, note, f"{parameters.split} {md5}"
 
 
-def _digits(parameters: DataParameters) -> CharacterData:
-    arrays = cached_arrays("digits", _read_digits)
-    return _undivided(arrays, list(DIGITS), "UCI digits (scikit-learn)", "digits")
+def _digits(parameters: DataParameters) -> Source:
+    def build() -> Arrays:
+        from lib.data import digits  # with it come torch and scikit-learn, which take seconds
+
+        return digits.load()
+
+    return cached_arrays("digits", build), list(DIGITS), "UCI digits (scikit-learn)", "", "digits"
 
 
-def _read_digits() -> dict[str, np.ndarray]:
-    from lib.data import digits  # with it come torch and scikit-learn, which take seconds
-
-    return digits.load()
-
-
-def _folder(parameters: DataParameters) -> CharacterData:
+def _folder(parameters: DataParameters) -> Source:
     found, names = folder.load(parameters.folder)
     images, labels, in_test = found["images"], found["labels"], found["in_test"]
     if not in_test.any():
         in_test = stratified(labels, TEST_FRACTION, parameters.data_seed)
     arrays = {"train_images": images[~in_test], "train_labels": labels[~in_test]}
     arrays |= {"test_images": images[in_test], "test_labels": labels[in_test]}
-    name = Path(parameters.folder).resolve().name
-    return _undivided(arrays, names, f"folder {name}", str(found["checksum"]))
-
-
-def _undivided(arrays: dict, names: list, dataset: str, checksum: str, split="") -> CharacterData:
-    empty = {name: arrays[name.replace("valid", "train")][:0] for name in ARRAYS if "valid" in name}
-    return CharacterData(
-        **empty | arrays, class_names=names, dataset=dataset, split=split, checksum=checksum
-    )
+    dataset = f"folder {Path(parameters.folder).resolve().name}"
+    return arrays, names, dataset, "", str(found["checksum"])
 
 
 SOURCES = {"strokes": _strokes, "emnist": _emnist, "digits": _digits, "folder": _folder}

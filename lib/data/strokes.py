@@ -7,14 +7,16 @@ processors differ in the last bits, and those no longer reach a byte.
 """
 
 import zlib
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
 import torch
+from numpy.random import Generator, Philox, SeedSequence
 from scipy.special import ndtri
+from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
+from tqdm import tqdm
 
 from lib.data.classes import BYCLASS
 from lib.data.emnist_format import to_emnist
@@ -28,40 +30,35 @@ SMALL = "acemnorsuvwxz"  # written at half height with the same pen: wider when 
 
 
 def generate(
-    per_class: int | np.ndarray,
-    seed: int = 0,
-    part: str = "train",
-    progress: Callable[[int, int], None] | None = None,
+    per_class: int | np.ndarray, seed: int = 0, part: str = "train", bar: str = ""
 ) -> tuple[np.ndarray, np.ndarray]:
     """Generated characters of the 62 ByClass classes, N in all, converted as EMNIST's are.
 
     per_class: characters of each class, one number or (62,) of them. seed, part: any number >= 0
-    and any name; each pair has random numbers of its own, so parts share no character. progress:
-    called with (done, N) now and then. Returns images (N, 28, 28) uint8, upright, ink bright on 0,
-    and labels (N,) int64, 0 to 61 in the order of lib.data.classes.BYCLASS, in a random order. The
-    same arguments give the same bytes on every processor.
+    and any name; each pair has random numbers of its own, so parts share no character. bar: what
+    a progress bar says, where a terminal shows one. Returns images (N, 28, 28) uint8, upright, ink
+    bright on 0, and labels (N,) int64, 0 to 61 in the order of lib.data.classes.BYCLASS, in a
+    random order. The same arguments give the same bytes on every processor.
     """
-    roots = np.random.SeedSequence([seed, zlib.crc32(part.encode())])
+    roots = SeedSequence([seed, zlib.crc32(part.encode())])
     labels = np.repeat(np.arange(len(BYCLASS)), per_class)
-    labels = np.random.Generator(np.random.Philox(roots)).permutation(labels)
+    labels = Generator(Philox(roots)).permutation(labels)
     chunks = np.split(labels, range(CHUNK, len(labels), CHUNK))
-    images, threads = np.empty((len(labels), 28, 28), np.uint8), torch.get_num_threads()
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # chunks run side by side instead: shared operations would wait
     try:
         with ThreadPoolExecutor(threads) as pool:
-            for index, chunk in enumerate(pool.map(_characters, chunks, roots.spawn(len(chunks)))):
-                images[index * CHUNK : (index + 1) * CHUNK] = chunk
-                if progress:
-                    progress(index * CHUNK + len(chunk), len(labels))
+            found = pool.map(_characters, chunks, roots.spawn(len(chunks)))
+            found = tqdm(found, desc=bar, total=len(chunks), disable=None if bar else True)
+            return np.concatenate([*found]), labels
     finally:
         torch.set_num_threads(threads)
-    return images, labels
 
 
 @torch.no_grad()
-def _characters(labels: np.ndarray, root: np.random.SeedSequence) -> np.ndarray:
+def _characters(labels: np.ndarray, root: SeedSequence) -> np.ndarray:
     """(B, 28, 28) uint8, a new character for each of the labels (B,)."""
-    random = np.random.Generator(np.random.Philox(root))
+    random = Generator(Philox(root))
     chance, *forms = all_forms()
     chosen = np.searchsorted(chance, labels + 0.999999 * random.random(len(labels)))
     sharp, smooth, stroke = (part[chosen] for part in forms)
@@ -71,16 +68,16 @@ def _characters(labels: np.ndarray, root: np.random.SeedSequence) -> np.ndarray:
     return to_emnist(_drawn(points, stroke, small, random)).numpy()
 
 
-def _normal(random: np.random.Generator, *shape: int) -> torch.Tensor:
+def _normal(random: Generator, *shape: int) -> Tensor:
     return torch.from_numpy(random.standard_normal(shape))
 
 
-def _uniform(random: np.random.Generator, low: float, high: float, *shape: int) -> torch.Tensor:
+def _uniform(random: Generator, low: float, high: float, *shape: int) -> Tensor:
     return torch.from_numpy(random.random(shape)) * (high - low) + low
 
 
 @cache
-def _waves() -> torch.Tensor:
+def _waves() -> Tensor:
     """(8, 96): slow waves along a character's points, the slowest first and strongest."""
     at = np.linspace(0, 2 * np.pi, POINTS)
     rates = (0.6, 1.1, 1.9, 3.1)
@@ -89,7 +86,7 @@ def _waves() -> torch.Tensor:
 
 
 @cache
-def _enlarging(size: int) -> torch.Tensor:
+def _enlarging(size: int) -> Tensor:
     """(40, size): linear interpolation of a column of pixels."""
     return interpolate(torch.eye(size, dtype=torch.float64)[None], CANVAS, mode="linear")[0].mT
 
@@ -100,7 +97,7 @@ def _levels() -> np.ndarray:
     return ndtri((np.arange(256) + 0.5) / 256)
 
 
-def _bent(points: torch.Tensor, stroke: torch.Tensor, random: np.random.Generator) -> torch.Tensor:
+def _bent(points: Tensor, stroke: Tensor, random: Generator) -> Tensor:
     """(B, 96, 2) points as a hand puts them: strokes misplaced, the pen astray, all warped."""
     size = len(points)
     haste = torch.exp(0.35 * _normal(random, size, 1, 1))
@@ -114,9 +111,7 @@ def _bent(points: torch.Tensor, stroke: torch.Tensor, random: np.random.Generato
     return points
 
 
-def _slanted(
-    points: torch.Tensor, small: torch.Tensor, random: np.random.Generator
-) -> torch.Tensor:
+def _slanted(points: Tensor, small: Tensor, random: Generator) -> Tensor:
     """(B, 96, 2) points slanted, turned, stretched, in a box of -1 to 1, aspect ratio kept."""
     size = len(points)
     angle, slant = 0.10 * _normal(random, size), 0.12 + 0.24 * _normal(random, size)
@@ -127,9 +122,7 @@ def _slanted(
     return (2 * points - low - high) / (high - low).amax(2, keepdim=True)
 
 
-def _drawn(
-    points: torch.Tensor, stroke: torch.Tensor, small: torch.Tensor, random: np.random.Generator
-) -> torch.Tensor:
+def _drawn(points: Tensor, stroke: Tensor, small: Tensor, random: Generator) -> Tensor:
     """(B, 40, 40) ink, 0 to 1, of pen strokes through points (B, 96, 2).
 
     Ink is a sum of Gaussian dabs along the strokes, cut off softly: a pen with a soft edge whose
@@ -148,30 +141,28 @@ def _drawn(
     pen = pen * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))
     pen = pen.clamp(min=0.8)  # (B, 96)
     ends = pad(lifted, (1, 0), value=True).double() + pad(lifted, (0, 1), value=True)  # round ones
-    # 5.013 is 2 sqrt(2 pi)
-    amount = (pad(step, (1, 0)) + pad(step, (0, 1))) / pen / 5.013 + ends / 2
+    amount = (pad(step, (1, 0)) + pad(step, (0, 1))) / pen / 5.013 + ends / 2  # 2 sqrt(2 pi)
     across = _dabs(points[:, :, 0], pen, torch.zeros_like(pen))
     down = _dabs(points[:, :, 1], pen, amount.clamp(min=1e-6).log())
     ink = down.mT @ across
     texture = _enlarging(14) @ _normal(random, size, 14, 14) @ _enlarging(14).mT
     noise = random.integers(0, 256, (size, CANVAS, CANVAS), dtype=np.uint8)
-    grain = torch.from_numpy(_levels()[noise]) * _uniform(random, -0.2, 0.3, size, 1, 1).clamp(
-        min=0
-    )
+    grain = torch.from_numpy(_levels()[noise])
+    grain *= _uniform(random, -0.2, 0.3, size, 1, 1).clamp(min=0)
     texture *= _uniform(random, 0, 0.25, size, 1, 1)
     ink *= texture.add_(grain).add_(1)
     edge = _uniform(random, 0.1, 0.6, size, 1, 1)
     coarse = torch.from_numpy(random.random(size) < COARSE)  # as from a small photograph
     fine = (ink - 0.5).div_(edge).add_(0.5).clamp_(0, 1)
-    halved = ((avg_pool2d(ink[coarse], 2) - 0.5) / edge[coarse] + 0.5).clamp(0, 1)
+    halved = avg_pool2d(ink[coarse][:, None], 2)[:, 0]  # (C, 20, 20)
+    halved = ((halved - 0.5) / edge[coarse] + 0.5).clamp(0, 1)
     fine[coarse] = _enlarging(20) @ halved @ _enlarging(20).mT
     return fine
 
 
-def _dabs(centre: torch.Tensor, width: torch.Tensor, height: torch.Tensor) -> torch.Tensor:
+def _dabs(centre: Tensor, width: Tensor, height: Tensor) -> Tensor:
     """(B, 96, 40) exp(height - (pixel - centre)^2 / 2 width^2)."""
     at, scale = torch.arange(CANVAS, dtype=torch.float64) + 0.5 - CANVAS / 2, 0.5**0.5 / width
     away = torch.addcmul((-centre * scale)[:, :, None], scale[:, :, None], at)
-    # Beyond 5.5, denormal numbers would make the next product ten times slower.
-    away.clamp_(-5.5, 5.5)
+    away.clamp_(-5.5, 5.5)  # beyond it, denormal numbers would slow the next product tenfold
     return torch.addcmul(height[:, :, None], away, away, value=-1, out=away).exp_()
