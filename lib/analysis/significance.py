@@ -1,4 +1,4 @@
-"""How sure a measured accuracy is: from the number of images, over seeds, and for two networks on the same images."""
+"""How sure a measured accuracy is, and whether one network is shown to be better than another."""
 
 from itertools import combinations
 
@@ -6,84 +6,114 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+COLUMNS = "first second seeds images only_first only_second difference low high p".split()
+LEVEL = 0.05  # a difference counts as shown if its p, corrected, lies below
+
 
 def interval_of_share(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Bounds of a true share (0 to 1) of which `share` was seen in n images.
 
     Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
     """
-    return tuple(
-        map(float, stats.binomtest(round(share * n), n).proportion_ci(confidence, method="wilson"))
-    )
+    seen = stats.binomtest(round(share * n), n)
+    low, high = seen.proportion_ci(confidence, method="wilson")
+    return float(low), float(high)
 
 
 def over_seeds(values, confidence: float = 0.95) -> dict:
-    """`n`, `mean`, `std` (of the sample) and Student's interval of the mean, `low` to `high`; the last three are None for one value."""
+    """n, mean, std (of the sample) and Student's interval of the mean, low to high.
+
+    One value has no std, low and high: they are None.
+    """
     values = np.asarray(values, dtype=float)
-    summary = {
-        "n": len(values),
-        "mean": float(values.mean()),
-        "std": None,
-        "low": None,
-        "high": None,
-    }
-    if len(values) == 1:
-        return summary
-    error = stats.sem(values)
-    low, high = (
-        stats.t.interval(confidence, len(values) - 1, values.mean(), error)
-        if error
-        else (values.mean(),) * 2
-    )
-    return summary | {"std": float(values.std(ddof=1)), "low": float(low), "high": float(high)}
+    n, mean = len(values), float(values.mean())
+    if n == 1:
+        return {"n": n, "mean": mean, "std": None, "low": None, "high": None}
+    std = float(values.std(ddof=1))
+    half = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * std / n**0.5
+    return {"n": n, "mean": mean, "std": std, "low": mean - half, "high": mean + half}
 
 
-def mcnemar(first_right: np.ndarray, second_right: np.ndarray) -> dict:
-    """The exact test of two networks on the same images; both bool (N,), True where that network is right.
+def paired_difference(first: np.ndarray, second: np.ndarray, confidence: float = 0.95) -> dict:
+    """How far the first network is ahead of the second: difference of accuracy, low, high, p.
 
-    Only images that one of them gets wrong count. `only_first` and `only_second` are how many one alone gets right, and
-    `p` is how probable a split at least as uneven is if the two are equally good.
-    Source: McNemar (1947), "Note on the sampling error of the difference between correlated proportions or percentages".
+    first, second: bool (seeds, N), True where a network reads the image; row by row the same seed.
+    Seeds and test images are both samples, so both count, as readers and cases do in a multi-reader
+    multi-case analysis: with more seeds, and with more images, the same lead is surer. A single
+    seed has no spread: then p is about these two trained networks, not about training them.
+    `only_first` and `only_second`: images that one alone reads, mean over the seeds.
+
+    Sources: Dorfman, Berbaum and Metz (1992), "Receiver operating characteristic rating analysis";
+    Hillis (2007), https://doi.org/10.1002/sim.2532 (degrees of freedom); Bonett and Price (2012),
+    https://doi.org/10.3102/1076998611411915 (one more image for each side, for small samples).
     """
-    only_first, only_second = (
-        int((first_right & ~second_right).sum()),
-        int((~first_right & second_right).sum()),
-    )
-    differ = only_first + only_second
+    lead = first.astype(float) - second  # (seeds, N)
+    padded = np.pad(lead, ((0, 0), (0, 2)))
+    padded[:, -2:] = 1, -1
+    seeds, images = padded.shape
+    mean, by_image, by_seed = padded.mean(), padded.mean(axis=0), padded.mean(axis=1)
+    of_images = seeds * by_image.var(ddof=1)  # mean squares, as in an analysis of variance
+    spread, freedom = of_images, images - 1
+    if seeds > 1:
+        rest = padded - by_image - by_seed[:, None] + mean
+        of_rest = (rest**2).sum() / ((seeds - 1) * (images - 1))
+        of_seeds = images * by_seed.var(ddof=1)
+        spread = of_seeds + max(of_images - of_rest, 0) or of_images
+        # two seeds may agree by chance: of_rest is the least that Hillis's formula is given here
+        unsure = spread / max(of_seeds, of_rest, 1e-12)
+        freedom = min((seeds - 1) * max(unsure, 1) ** 2, images - 1)
+    error = (spread / (seeds * images)) ** 0.5
+    half = stats.t.ppf((1 + confidence) / 2, freedom) * error
     return {
-        "only_first": only_first,
-        "only_second": only_second,
-        "p": float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0,
+        "only_first": float((lead > 0).sum(axis=1).mean()),
+        "only_second": float((lead < 0).sum(axis=1).mean()),
+        "difference": float(lead.mean()),
+        "low": float(mean - half),
+        "high": float(mean + half),
+        "p": float(2 * stats.t.sf(abs(mean) / error, freedom)),
     }
 
 
-def paired_comparisons(right: dict[str, list[np.ndarray]], level: float = 0.05) -> pd.DataFrame:
-    """Every two networks on the same images, seed by seed: first, second, seeds, only_first, only_second, p, verdict.
+def holm(probabilities) -> np.ndarray:
+    """The probabilities p (N,), corrected for their number: each made larger, 1 at most.
 
-    right: for each network an array bool (N,) per seed. Counts are of all seeds together, `p` is the largest of a seed. A
-    difference counts as shown if the same one is ahead in every seed with p below `level` divided by the number of pairs
-    (Bonferroni).
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
     """
-    rows, pairs = [], list(combinations(right, 2))
-    for first, second in pairs:
-        tests = [mcnemar(a, b) for a, b in zip(right[first], right[second])]
-        ahead = {np.sign(test["only_first"] - test["only_second"]) for test in tests}
-        largest = max(test["p"] for test in tests)
-        shown = len(ahead) == 1 and largest < level / len(pairs)
-        verdict = (
-            f"{first if ahead == {1} else second} is better" if shown else "no difference shown"
-        )
-        counts = {key: sum(test[key] for test in tests) for key in ("only_first", "only_second")}
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "seeds": len(tests),
-                **counts,
-                "p": largest,
-                "verdict": verdict,
-            }
-        )
-    return pd.DataFrame(
-        rows, columns=["first", "second", "seeds", "only_first", "only_second", "p", "verdict"]
-    )
+    probabilities = np.asarray(probabilities, dtype=float)
+    order = np.argsort(probabilities)
+    steps = probabilities[order] * np.arange(len(order), 0, -1)
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return corrected
+
+
+def compare_pairs(right: dict[str, dict], pairs: list[tuple] | None = None) -> pd.DataFrame:
+    """One row for each pair: first, second, seeds, images, paired_difference's columns, verdict.
+
+    right: for each network, or way of training, {seed: bool (N,), True where it reads the image};
+    a pair is compared on the seeds that both have, and left out if there are none. pairs: all if
+    not given. `p` is corrected for the number of pairs (Holm). `verdict` says who is better, if
+    p < 0.05; a single seed gets no such verdict, so that a further seed can only add to it.
+    """
+    rows = []
+    for first, second in pairs if pairs is not None else combinations(right, 2):
+        seeds = sorted(set(right[first]) & set(right[second]))
+        if seeds:
+            answers = [np.stack([right[name][seed] for seed in seeds]) for name in (first, second)]
+            shape = dict(zip(("seeds", "images"), answers[0].shape))
+            rows.append({"first": first, "second": second, **shape, **paired_difference(*answers)})
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table["p"] = holm(table["p"])
+    table["verdict"] = [_verdict(row, len(table)) for row in table.to_dict("records")]
+    return table
+
+
+def _verdict(row: dict, pairs: int) -> str:
+    better, other = (row["first"], row["second"])[:: 1 if row["difference"] >= 0 else -1]
+    correction = f", corrected for {pairs} comparisons" if pairs > 1 else ""
+    p = "p < 0.0001" if row["p"] < 0.0001 else f"p = {row['p']:.2g}"
+    if row["p"] >= LEVEL:
+        return f"no difference shown ({p}{correction}; shown if below {LEVEL})"
+    if row["seeds"] == 1:
+        return f"{better} ahead of {other} with this one seed ({p}{correction}): not enough to tell"
+    return f"{better} is better than {other} ({p}{correction}; shown if below {LEVEL})"
