@@ -4,10 +4,10 @@ Behind it: `batches` and `augment` feed it, `callbacks`, `checkpoint` and `track
 `fit`, `start` brings weights from elsewhere, `evaluate` predicts and measures.
 """
 
+# ruff: noqa: F401  these are the names for others
 from lib.training.checkpoint import Checkpoint
 from lib.training.evaluate import history, measure_run, predict_parts, predict_probabilities
 from lib.training.learner import (
-    choose_precision,
     early_stopping,
     found_rate,
     make_learner,
@@ -17,21 +17,3 @@ from lib.training.learner import (
 )
 from lib.training.start import load_start
 from lib.training.trackers import log_elsewhere, tracking
-
-__all__ = [
-    "Checkpoint",
-    "choose_precision",
-    "early_stopping",
-    "found_rate",
-    "history",
-    "load_start",
-    "log_elsewhere",
-    "make_learner",
-    "measure_run",
-    "predict_parts",
-    "predict_probabilities",
-    "rate_conditions",
-    "rate_schedule",
-    "suggested",
-    "tracking",
-]

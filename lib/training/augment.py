@@ -1,4 +1,4 @@
-"""Random changes to whole training batches, on the device they are on; validation and test never see them."""
+"""Random changes to whole training batches, on their device; nothing else ever sees them."""
 
 import math
 
@@ -9,11 +9,12 @@ from fasttransform import Transform
 
 
 class RandomDistortion(Transform):
-    """Turns, scales, slants and shifts each image a little, and bends it smoothly. uint8 (B, 28, 28) in and out.
+    """Turns, scales, slants, shifts and smoothly bends each image. uint8 (B, 28, 28) in and out.
 
-    `affine` 1 means standard deviations of 5 degrees, 6 %, 0.08 and 1 pixel. `warp` is the standard deviation, in
-    pixels, of a displacement drawn at 5 x 5 points and interpolated between them, after Simard, Steinkraus and Platt
-    (2003), "Best practices for convolutional neural networks applied to visual document analysis".
+    `affine` 1 means standard deviations of 5 degrees, 6 %, 0.08 and 1 pixel. `warp` is that, in
+    pixels, of a displacement drawn at 5 x 5 points and interpolated between them, after Simard,
+    Steinkraus and Platt (2003), "Best practices for convolutional neural networks applied to visual
+    document analysis".
     """
 
     split_idx = 0
@@ -23,47 +24,31 @@ class RandomDistortion(Transform):
         self.affine, self.warp = affine, warp
 
     def encodes(self, images: TensorImageBW):
-        x = images.as_subclass(torch.Tensor)
-        grid = F.affine_grid(
-            self.matrices(len(x), x.device), (len(x), 1, *x.shape[1:]), align_corners=False
-        )  # (B, 28, 28, 2)
-        if self.warp:
-            points = (
-                torch.randn(len(x), 2, 5, 5, device=x.device) * self.warp / 14
-            )  # half an image is 1
-            grid = grid + F.interpolate(
-                points, x.shape[1:], mode="bilinear", align_corners=True
-            ).permute(0, 2, 3, 1)
-        moved = F.grid_sample(x.unsqueeze(1).float(), grid, align_corners=False)
+        x = images.as_subclass(torch.Tensor).unsqueeze(1).float()  # (B, 1, 28, 28)
+        maps = self.matrices(len(x), x.device)
+        grid = F.affine_grid(maps, x.shape, align_corners=False)  # (B, 28, 28, 2)
+        if self.warp:  # half an image is 1
+            points = torch.randn(len(x), 2, 5, 5, device=x.device) * self.warp / 14
+            bent = F.interpolate(points, x.shape[2:], mode="bilinear", align_corners=True)
+            grid = grid + bent.permute(0, 2, 3, 1)
+        moved = F.grid_sample(x, grid, align_corners=False)
         return TensorImageBW(moved.squeeze(1).round_().to(torch.uint8))
 
     def matrices(self, n: int, device: torch.device) -> torch.Tensor:
-        """n random affine maps (n, 2, 3) in the units of torch's affine_grid: the image spans -1 to 1."""
-        turn, slant, scale_x, scale_y, shift_x, shift_y = (
-            torch.randn(6, n, device=device) * self.affine
-        )
-        turn, slant = turn * math.radians(5), slant * 0.08
-        cos, sin, wide, high = (
-            turn.cos(),
-            turn.sin(),
-            (scale_x * 0.06).exp(),
-            (scale_y * 0.06).exp(),
-        )
-        rows = [
-            wide * cos,
-            high * (slant * cos - sin),
-            shift_x / 14,
-            wide * sin,
-            high * (slant * sin + cos),
-            shift_y / 14,
-        ]
-        return torch.stack(rows, dim=1).view(n, 2, 3)
+        """n random affine maps (n, 2, 3), in units in which an image spans -1 to 1."""
+        drawn = torch.randn(6, n, device=device) * self.affine
+        turn, slant, scale_x, scale_y, shift_x, shift_y = drawn
+        turn, slant, wide, high = turn * math.radians(5), slant * 0.08, 1.06**scale_x, 1.06**scale_y
+        cos, sin = turn.cos(), turn.sin()
+        x = [wide * cos, high * (slant * cos - sin), shift_x / 14]
+        y = [wide * sin, high * (slant * sin + cos), shift_y / 14]
+        return torch.stack([*x, *y], dim=1).view(n, 2, 3)
 
 
 class RandomErasing(Transform):
-    """Blanks a rectangle, 4 to 12 pixels a side, in a share of the images of a batch. uint8 (B, 28, 28) in and out.
+    """Blanks a rectangle, 4 to 12 pixels a side, in a share of the images. uint8 (B, 28, 28).
 
-    Source: Zhong et al. (2017), https://arxiv.org/abs/1708.04896, with the paper's colour in place of noise.
+    Source: Zhong et al. (2017), https://arxiv.org/abs/1708.04896, with paper in place of noise.
     """
 
     split_idx, order = 0, 1  # after the distortion
@@ -74,9 +59,9 @@ class RandomErasing(Transform):
 
     def encodes(self, images: TensorImageBW):
         x = images.as_subclass(torch.Tensor)
-        inside_rows, inside_columns = (self.inside(len(x), side, x.device) for side in x.shape[1:])
+        rows, columns = (self.inside(len(x), side, x.device) for side in x.shape[1:])
         chosen = torch.rand(len(x), 1, 1, device=x.device) < self.share
-        return TensorImageBW(x * ~(chosen & inside_rows.unsqueeze(2) & inside_columns.unsqueeze(1)))
+        return TensorImageBW(x * ~(chosen & rows.unsqueeze(2) & columns.unsqueeze(1)))
 
     def inside(self, n: int, side: int, device: torch.device) -> torch.Tensor:
         """n random stretches of an axis, bool (n, side)."""

@@ -7,9 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lib.errors import InputError
 from lib.files import LIVE_NOTEBOOK
@@ -85,32 +85,37 @@ class AverageWeights(Callback):
     order, run_valid = 20, False  # after the step, before the recorder
 
     def __init__(self, decay: float):
-        self.decay, self.averaged = decay, None
+        self.decay, self.steps, self.averages = decay, 0, None
 
     def before_fit(self):
         only_in_training(self)
-        self.averaged = AveragedModel(self.model, multi_avg_fn=self.mix, use_buffers=True)
-
-    def mix(self, averages: list, values: list, steps) -> None:
-        decay = min(self.decay, (1 + int(steps)) / (10 + int(steps)))
-        get_ema_multi_avg_fn(decay)(averages, values, steps)
+        self.steps, self.averages = 0, copied(self.model.state_dict())
 
     def after_batch(self):
-        self.averaged.update_parameters(self.model)
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0
+        for name, value in self.model.state_dict().items():
+            if value.is_floating_point():
+                self.averages[name].lerp_(value, 1 - decay)
+            else:
+                self.averages[name].copy_(value)
+        self.steps += 1
 
     def swap(self):
-        if self.averaged is None:  # validated outside a fit
-            return
-        now = {name: value.clone() for name, value in self.model.state_dict().items()}
-        self.model.load_state_dict(self.averaged.module.state_dict())
-        self.averaged.module.load_state_dict(now)
+        if self.averages:  # else it is validated outside a fit
+            current = copied(self.model.state_dict())
+            self.model.load_state_dict(self.averages)
+            self.averages = current
 
     before_validate = after_validate = swap
 
     def after_fit(self):
-        if self.averaged is not None:
-            self.model.load_state_dict(self.averaged.module.state_dict())
-        self.averaged = None
+        self.swap()
+        self.averages = None
+
+
+def copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state_dict with values of its own."""
+    return {name: value.clone() for name, value in state.items()}
 
 
 def someone_is_watching() -> bool:

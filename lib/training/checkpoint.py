@@ -1,4 +1,4 @@
-"""Resuming: a training leaves a checkpoint after each epoch and goes on from it to the same bits."""
+"""A training leaves a checkpoint after each epoch and goes on from it to the same bits."""
 
 import io
 import json
@@ -12,8 +12,9 @@ import torch
 from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import SaveModelCallback, TrackerCallback
-from fastai.learner import Learner
+from fastai.learner import Learner, Recorder
 from fastai.torch_core import to_device
+from fastcore.foundation import L
 from filelock import FileLock, Timeout
 
 from lib.data.cache import digest
@@ -23,13 +24,20 @@ from lib.models import versions
 from lib.runs import device_name
 from lib.training.callbacks import AverageWeights
 
+CHANGING = {  # attributes of callbacks that a training changes
+    Recorder: ("values", "iters", "losses", "lrs"),
+    ParamScheduler: ("hps",),
+    TrackerCallback: ("best", "wait"),
+    AverageWeights: ("steps", "averages"),
+}
+
 
 class Checkpoint(Callback):
     """Given to a fit, it writes the file after each epoch, and the same fit begins after the last.
 
-    `conditions`, which JSON can hold, decide with the learner's weights and random states whether it
-    is the same. `seconds` is how long it has trained, earlier sessions included. Raises InputError
-    where the file cannot be written (the old one is kept) or another training writes it.
+    `conditions`, which JSON can hold, decide with the learner's weights and random states whether
+    it is the same. `seconds` is how long it has trained, earlier sessions included. Raises
+    InputError where the file cannot be written (the old one is kept) or another training writes it.
     """
 
     order, run_valid = 200, False  # after all others
@@ -39,7 +47,9 @@ class Checkpoint(Callback):
         self.first, self.seconds, self.asleep = 0, 0.0, []
 
     def before_fit(self):
-        self.lock = only_one_training(self.path)
+        self.folder_lock = only_one_training(self.path)
+        for part in self.path.parent.glob(".*.part.*"):
+            part.unlink()  # half-written by a process that was killed
         self.key = training_key(self.learn, self.conditions)
         kept = self.read()
         if kept:
@@ -47,7 +57,7 @@ class Checkpoint(Callback):
             set_random_states(self.learn, kept["random"])
             self.first, self.seconds = kept["next_epoch"], kept["seconds"]
             show_earlier_epochs(self.learn)
-            # fastai calls after_epoch for an epoch that is left out, too: the others must not count it
+            # fastai calls after_epoch for epochs left out, too: the others must not count them
             self.asleep = [other for other in self.learn.cbs if other is not self and other.run]
             for other in self.asleep:
                 other.run = False
@@ -69,7 +79,7 @@ class Checkpoint(Callback):
 
     def after_fit(self):
         self.seconds = time.perf_counter() - self.began
-        self.lock.release()
+        self.folder_lock.release(force=True)  # an interrupted fit of this process may have it, too
 
     def read(self) -> dict | None:
         """What the file holds; None, and a line that says why, if it is of no use here."""
@@ -97,12 +107,12 @@ class Checkpoint(Callback):
         write_whole(self.path, content.getvalue())
 
 
-def only_one_training(path: Path) -> FileLock:
-    """The lock of a training's folder, taken; InputError if another process has it."""
+def only_one_training(path: Path, seconds: float = 5) -> FileLock:
+    """The lock of a training's folder, taken; InputError if another process keeps it so long."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(".training.lock"), is_singleton=True)
     try:
-        lock.acquire(timeout=5)  # a process that is killed may take a moment
+        lock.acquire(timeout=seconds)  # a process that is killed may take a moment
     except Timeout:
         raise InputError(
             f"Another process trains in {shown_path(path.parent)}: wait for its end, "
@@ -130,67 +140,59 @@ def training_key(learner: Learner, conditions: dict) -> str:
     return digest(json.dumps(began, default=torch.Tensor.tolist))
 
 
+def kept_attributes(learner: Learner) -> list[tuple[Callback, str]]:
+    """Each callback with each of its attributes that changes in the course of a training."""
+    return [
+        (callback, name)
+        for kind, names in CHANGING.items()
+        for callback in learner._grab_cbs(kind)
+        for name in names
+        if hasattr(callback, name)
+    ]
+
+
 def training_state(learner: Learner) -> dict:
     """Where a training is after an epoch, in types that torch.load takes without running code."""
-    recorder, every = learner.recorder, learner._grab_cbs
-    scaler, smooth = getattr(learner, "scaler", None), recorder.smooth_loss
-    return {
+    scaler, smooth = getattr(learner, "scaler", None), learner.recorder.smooth_loss
+    state = {
         "weights": learner.model.state_dict(),
-        "optimiser": {
-            "state": learner.opt.state_dict()["state"],
-            "hypers": [
-                {name: float(value) for name, value in hypers.items()}
-                for hypers in learner.opt.hypers
-            ],
-        },
+        "optimiser": learner.opt.state_dict(),
         "scaler": scaler.state_dict() if scaler else {},
-        "averages": [callback.averaged.state_dict() for callback in every(AverageWeights)],
-        "schedules": [
-            {name: numbers(values) for name, values in callback.hps.items()}
-            for callback in every(ParamScheduler)
-        ],
-        "trackers": [
-            {"best": float(callback.best), "wait": getattr(callback, "wait", 0)}
-            for callback in every(TrackerCallback)
-        ],
-        "best_weights": [
-            torch.load(file, map_location="cpu", weights_only=True) if file.exists() else None
-            for file in best_files(learner)
-        ],
-        "values": [list(map(float, row)) for row in recorder.values],
-        "iters": list(recorder.iters),
-        "losses": numbers(recorder.losses),
-        "lrs": numbers(recorder.lrs),
-        "smooth_loss": {"count": smooth.count, "val": smooth.val.as_subclass(torch.Tensor)},
+        "callbacks": [getattr(callback, name) for callback, name in kept_attributes(learner)],
+        "best_weights": [np.fromfile(file, np.uint8) for file in best_files(learner)],
+        "smooth_loss": {"count": smooth.count, "val": smooth.val},
         "train_iter": learner.train_iter,
     }
+    return plain(state)
+
+
+def plain(value):
+    """The value without NumPy's and fastai's own types; a list of tensors as one of numbers."""
+    if isinstance(value, dict):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, (list, L)):
+        parts = map(plain, value)
+        return [part.item() if torch.is_tensor(part) and not part.dim() else part for part in parts]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return torch.from_numpy(value) if value.ndim else value.item()
+    return value.as_subclass(torch.Tensor) if torch.is_tensor(value) else value
 
 
 def set_training_state(learner: Learner, state: dict) -> None:
     """Puts back what training_state took; the callbacks must have begun their fit."""
+    device = learner.dls.device
     learner.model.load_state_dict(state["weights"])
-    learner.opt.load_state_dict(to_device(state["optimiser"], learner.dls.device))
+    learner.opt.load_state_dict(to_device(state["optimiser"], device))
     if state["scaler"]:
         learner.scaler.load_state_dict(state["scaler"])
-    for callback, average in zip(learner._grab_cbs(AverageWeights), state["averages"]):
-        callback.averaged.load_state_dict(average)
-    for callback, hps in zip(learner._grab_cbs(ParamScheduler), state["schedules"]):
-        callback.hps = {name: values.tolist() for name, values in hps.items()}
-    for callback, tracked in zip(learner._grab_cbs(TrackerCallback), state["trackers"]):
-        callback.best, callback.wait = tracked["best"], tracked["wait"]
-    for file, weights in zip(best_files(learner), state["best_weights"]):
-        if weights is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(weights, file)
-    recorder, learner.train_iter = learner.recorder, state["train_iter"]
-    recorder.values, recorder.iters = state["values"], state["iters"]
-    recorder.losses, recorder.lrs = list(state["losses"].float()), state["lrs"].tolist()
-    vars(recorder.smooth_loss).update(state["smooth_loss"])
-
-
-def numbers(values: list) -> torch.Tensor:
-    """Numbers or tensors of one as float64 (N,), which keeps a long list small."""
-    return torch.tensor([float(value) for value in values], dtype=torch.float64)
+    changed = to_device(state["callbacks"], device)
+    for (callback, name), value in zip(kept_attributes(learner), changed):
+        setattr(callback, name, value)
+    for file, content in zip(best_files(learner), state["best_weights"]):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content.numpy().tofile(file)
+    vars(learner.recorder.smooth_loss).update(state["smooth_loss"])
+    learner.train_iter = state["train_iter"]
 
 
 def best_files(learner: Learner) -> list[Path]:

@@ -19,7 +19,7 @@ SHIFTS = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-
 
 
 def history(learner: Learner) -> pd.DataFrame:
-    """One row per epoch, from 1: losses (nats), valid_accuracy (0 to 1), learning_rate at its end."""
+    """One row per epoch: losses (nats), valid_accuracy (0 to 1), the learning rate at its end."""
     recorder = learner.recorder
     table = pd.DataFrame(recorder.values, columns=["train_loss", "valid_loss", "valid_accuracy"])
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
@@ -117,14 +117,10 @@ def measure_run(
         "seconds": round(seconds, 2),
         "device": device.type,
         "device_name": device_name(device),
-        "dataset": data.dataset,
-        "split": data.split,
-        "note": data.note,
-        "checksum": data.checksum,
+        **{name: getattr(data, name) for name in ("dataset", "split", "note", "checksum")},
         "n_classes": len(data.class_names),
         "n_train": len(data.train_labels),
         "n_train_measured": len(labels),
-        "n_valid": len(data.valid_labels),
-        "n_test": len(data.test_labels),
+        **{f"n_{part}": len(actual) for part, (actual, _) in predictions.items()},
         **versions(),
     }

@@ -1,10 +1,9 @@
-"""A fastai Learner for one network: every seed set, the preparation fitted, the weights it starts from."""
+"""A fastai Learner for one network, with every seed set, and the rates it is trained with."""
 
 import ctypes
 import os
 import platform
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import ParamScheduler, SchedNo, minimum
+from fastai.callback.schedule import ParamScheduler, SchedLin, SchedNo, combine_scheds, minimum
 from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 from fastai.imports import noop
 from fastai.learner import Learner
@@ -36,7 +35,7 @@ from lib.training.callbacks import (
 
 
 def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner:
-    """A Learner with fresh weights; the same call always gives, and then trains, the same network."""
+    """A Learner with fresh weights; the same call always gives, and trains, the same network."""
     keep_freed_memory()
     set_seed(parameters.seed, reproducible=True)
     device = default_device()
@@ -64,7 +63,7 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
 
 
 def callbacks_of(parameters: TrainingParameters, precision: torch.dtype) -> list[Callback]:
-    """What a training does besides: all that its parameters ask for, and the news of how far it is."""
+    """What the parameters ask for, and the news of how far the training is."""
     callbacks = [StopAtNaN()]
     if precision == torch.float16:
         callbacks.append(MixedPrecision())  # scales the gradients
@@ -85,8 +84,8 @@ def early_stopping(patience: int) -> list[Callback]:
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     """The dtype to compute in; "auto" takes bfloat16 where the device has instructions for it.
 
-    Where it has none, auto takes float16 on CUDA and float32 elsewhere. Raises InputError for float16
-    elsewhere: its gradients vanish unless they are scaled, which is done on CUDA alone.
+    Where it has none, auto takes float16 on CUDA and float32 elsewhere. Raises InputError for
+    float16 elsewhere: its gradients vanish unless they are scaled, which is done on CUDA alone.
     """
     if precision == "float16" and device.type != "cuda":
         raise InputError(
@@ -104,9 +103,9 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def fit_preparation(images: np.ndarray) -> Preparation:
-    """The preparation that brings every pixel of uint8 (N, 28, 28) to mean 0, and all to deviation 1.
+    """The preparation that brings each pixel of uint8 (N, 28, 28) to mean 0, all to deviation 1.
 
-    Measured on at most 10,000 of them, evenly spaced, so that no float copy of the data set is made.
+    Measured on at most 10,000 images, evenly spaced: no float copy of the data set is made.
     """
     sample = np.asarray(images[:: max(1, len(images) // 10_000)], dtype=np.float32)
     mean = sample.mean(axis=0)
@@ -123,20 +122,17 @@ def keep_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(option, 2**31 - 1)
 
 
-def triangular2(position: float, low: float, high: float, n_cycles: int = 2) -> float:
-    """Rate at `position` (0 to 1) of a training: up and down `n_cycles` times, each half as high.
-
-    Source: Smith (2017), https://arxiv.org/abs/1506.01186, section 3. The original used half-cycles
-    of 8 epochs.
-    """
-    cycle, phase = divmod(min(position, 1 - 1e-9) * n_cycles, 1)
-    return low + (high - low) * (1 - abs(2 * phase - 1)) / 2**cycle
-
-
 def rate_schedule(schedule: str, learning_rate: float) -> ParamScheduler:
-    """A constant or triangular2 rate, whose highest value is `learning_rate`, for `learn.fit`."""
+    """A constant or triangular2 rate, whose highest value is `learning_rate`, for `learn.fit`.
+
+    triangular2 goes up and down twice, the second time half as high: Smith (2017),
+    https://arxiv.org/abs/1506.01186, section 3. The original used half-cycles of 8 epochs.
+    """
+    low, high = learning_rate / 100, learning_rate
+    middle = (low + high) / 2
+    ways = [(low, high), (high, low), (low, middle), (middle, low)]
     rates = {
-        "triangular2": partial(triangular2, low=learning_rate / 100, high=learning_rate),
+        "triangular2": combine_scheds([0.25] * 4, [SchedLin(*ends) for ends in ways]),
         "constant": SchedNo(learning_rate, learning_rate),
     }
     return ParamScheduler({"lr": rates[schedule]})
@@ -145,9 +141,9 @@ def rate_schedule(schedule: str, learning_rate: float) -> ParamScheduler:
 def suggested(rates: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple:
     """For `learn.lr_find(suggest_funcs=...)`: a third of fastai's `minimum`.
 
-    `minimum` is a tenth of the rate with the lowest loss. On validation, two seeds each, rates from a
-    third of it up to it did equally well for LeNet and the custom network, and the ResNet, whose
-    test is the least steady, did better below.
+    `minimum` is a tenth of the rate with the lowest loss. On validation, two seeds each, rates from
+    a third of it up to it did equally well for LeNet and the custom network; the ResNet, whose test
+    is the least steady, did better below.
     """
     rate = minimum(rates, losses, num_it)[0] / 3
     nearest = (rates - rate).abs().argmin()

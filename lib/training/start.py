@@ -1,11 +1,8 @@
 """The weights that a training begins with, where they are not fresh ones."""
 
-import pickle
-import zipfile
-from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -13,19 +10,6 @@ from lib.errors import InputError
 from lib.files import MODEL, outputs_folder
 from lib.models import load_model
 from lib.networks import PreparedNetwork, ResNet18
-
-DAMAGE = (  # what a file that holds something else can raise, whichever way it is read
-    OSError,
-    EOFError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RuntimeError,
-    SafetensorError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-)
 
 
 def load_start(model: PreparedNetwork, start: str, class_names: list[str]) -> None:
@@ -41,11 +25,18 @@ def load_start(model: PreparedNetwork, start: str, class_names: list[str]) -> No
         load_imagenet(model.network, start)
         return
     path = outputs_folder(start)
-    pretrained, known = load_model(path / MODEL if path.is_dir() else path)
-    if type(pretrained.network) is not type(model.network):
+    old, known = load_model(path / MODEL if path.is_dir() else path)
+    if shapes_of(old.network) != shapes_of(model.network):
         raise InputError(f"start {start} holds another network than the one that is to be trained.")
-    model.preparation.load_state_dict(pretrained.preparation.state_dict())
-    carry_over(pretrained.network, known, model.network, class_names)
+    model.preparation.load_state_dict(old.preparation.state_dict())
+    carry_over(old.network, known, model.network, class_names)
+
+
+def shapes_of(network: nn.Module) -> dict[str, torch.Size]:
+    """The shapes of a network's weights, whatever the number of its classes."""
+    last = f"classifier.{len(network.classifier) - 1}."
+    state = network.state_dict().items()
+    return {name: value.shape[name.startswith(last) :] for name, value in state}
 
 
 def carry_over(old: nn.Module, known: list[str], new: nn.Module, names: list[str]) -> None:
@@ -53,13 +44,12 @@ def carry_over(old: nn.Module, known: list[str], new: nn.Module, names: list[str
 
     Of the last layer the rows of classes that both know are copied; those of new classes stay.
     """
-    rows, old_rows = zip(
-        *((names.index(name), known.index(name)) for name in names if name in known)
-    )
+    shared = [name for name in names if name in known]
+    rows, old_rows = [names.index(name) for name in shared], [known.index(name) for name in shared]
     last, own = f"classifier.{len(new.classifier) - 1}.", new.state_dict()
     for name, value in old.state_dict().items():  # written into the network's own memory
         if name.startswith(last):
-            own[name][list(rows)] = value[list(old_rows)].to(own[name])
+            own[name][rows] = value[old_rows].to(own[name])
         else:
             own[name].copy_(value)
 
@@ -67,21 +57,13 @@ def carry_over(old: nn.Module, known: list[str], new: nn.Module, names: list[str
 def load_imagenet(network: ResNet18, start: str) -> None:
     """ImageNet's weights into all layers but the first, summed over the colours, and the last."""
     try:
-        if start == "imagenet":
-            from torchvision.models import ResNet18_Weights  # seconds, and few runs need it
-
-            weights = ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
-        else:
-            weights = read_weights(Path(start))
+        weights = read_weights(start)
         weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)  # grey in all
-        own = network.body.state_dict()
-        weights = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-        network.body.load_state_dict(own | weights)
-    except DAMAGE as error:
+        kept = {name: value for name, value in weights.items() if not name.startswith("fc.")}
+        network.body.load_state_dict(network.body.state_dict() | kept)
+    except Exception as error:  # a file that holds something else can raise anything
         problem = (str(error).strip().splitlines() or ["it is damaged"])[0].rstrip(":. ")
-        if isinstance(
-            error, pickle.UnpicklingError
-        ):  # torch's own words advise to run what is in it
+        if isinstance(error, UnpicklingError):  # torch's own words advise to run what is in it
             problem = "it is no file of tensors alone"
         raise InputError(
             f"start {start} does not give the weights of torchvision's ResNet-18 ({problem}); give "
@@ -89,8 +71,12 @@ def load_imagenet(network: ResNet18, start: str) -> None:
         ) from None
 
 
-def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """A state_dict from a .pth or .safetensors file; no code is run."""
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+def read_weights(start: str) -> dict[str, torch.Tensor]:
+    """A state_dict from a .pth or .safetensors file, or torchvision's; no code is run."""
+    if start == "imagenet":
+        from torchvision.models import ResNet18_Weights  # seconds, and few runs need it
+
+        return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
+    if start.endswith(".safetensors"):
+        return load_file(start)
+    return torch.load(start, map_location="cpu", weights_only=True)

@@ -18,7 +18,7 @@ PROJECT = "handwriting-experiment"
 
 
 def tracking(tracker: str, folder: Path) -> list[Callback]:
-    """fastai's callback that logs losses, accuracy and rates for TensorBoard, if it is asked for."""
+    """fastai's callback that logs losses and rates for TensorBoard, if that is asked for."""
     if tracker != "tensorboard":
         return []
     from fastai.callback.tensorboard import TensorBoardCallback  # an extra may not be installed
