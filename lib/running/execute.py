@@ -92,15 +92,14 @@ def execute(step: dict, manager: type) -> str:
     return ""
 
 
-def main(warm: bool) -> None:
+def main() -> None:
     """Runs the steps that come on stdin, until that ends."""
-    if warm:
-        kernels.preload()
-    manager = kernels.WarmKernelManager if warm else kernels.KernelManager
     papermill_translators.register("python", Explained)
-    steps = Queue()
+    steps, manager = Queue(), kernels.KernelManager
     threading.Thread(target=read_steps, args=[steps], daemon=True).start()
     while step := steps.get():
+        if step["warm"]:
+            manager = kernels.WarmKernelManager  # for all that follow: the imports are done
         executed = Path(step["executed"])
         # held by the run of a worker that died, until that is over
         with FileLock(executed.with_name(f".{executed.stem}.lock")):

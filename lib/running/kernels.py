@@ -10,7 +10,6 @@ import os
 import sys
 import tempfile
 import threading
-from multiprocessing import forkserver
 
 from ipykernel.kernelapp import IPKernelApp
 from jupyter_client import AsyncKernelManager
@@ -26,14 +25,8 @@ PRELOADED = [  # nothing of lib: its code may change while the server lives
     "fastai.vision.data",
     "fastai.callback.all",
 ]
+INLINE = "module://matplotlib_inline.backend_inline"  # matplotlib reads it when it is imported
 LONGEST = 80  # characters of a folder in which sockets can lie: a socket's whole path may have 107
-
-
-def preload() -> None:
-    """Starts the fork server, which imports what notebooks need."""
-    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as ipykernel
-    multiprocessing.set_forkserver_preload(PRELOADED)
-    forkserver.ensure_running()
 
 
 class ForkedKernel(multiprocessing.get_context("forkserver").Process):
@@ -55,9 +48,9 @@ class ForkedKernel(multiprocessing.get_context("forkserver").Process):
 
         os.setsid()
         os.chdir(self.folder)
-        os.environ.clear()
-        os.environ.update(self.environment)
+        os.environ.update(self.environment)  # beside what the imports have set
         sys.path.pop(0)  # the repository, as -c puts it there
+        sys.argv[1:] = self.arguments
         random.seed()  # else every kernel had the server's state
         seed()
         threading.Thread(target=end_with_parent, daemon=True).start()
@@ -103,8 +96,10 @@ class KernelManager(AsyncKernelManager):
 
 
 class WarmKernelManager(KernelManager):
-    """The same for a forked kernel."""
+    """The same for a forked kernel; the first one starts the fork server."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
+        os.environ.setdefault("MPLBACKEND", INLINE)
+        multiprocessing.set_forkserver_preload(PRELOADED)
         self.provisioner = ForkProvisioner(kernel_spec=self.kernel_spec, parent=self)

@@ -20,6 +20,7 @@ import psutil
 
 from lib.files import LIVE_NOTEBOOK, METRICS, PROGRESS, ROOT, check_writable, shown_path
 from lib.running import staleness
+from lib.running.code import modules
 from lib.running.plan import Outcome, Step
 
 ATTEMPTS = 3  # a run whose worker dies is repeated at most twice
@@ -30,8 +31,9 @@ GLANCE = 0.5  # seconds between two looks at a run
 class NotebookProcess:
     """A process that executes notebooks one after the other, and that can be ended.
 
-    `threads` and `environment` (what differs from this process's) hold for all of them. Where no
-    graphics card is visible, the kernels start warm: CUDA does not survive a fork.
+    `threads` and `environment` (what differs from this process's) hold for all of them. From the
+    first notebook on that trains, kernels start warm. Where a graphics card is visible they do not:
+    CUDA does not survive a fork.
     """
 
     def __init__(self, threads: int, environment: dict[str, str] | None = None):
@@ -41,9 +43,9 @@ class NotebookProcess:
         self.progress = Path(self.folder.name) / "progress.json"  # of a training
         own = {PROGRESS: str(self.progress), "TMPDIR": self.folder.name}  # goes with the process
         given = quiet_environment() | dict.fromkeys(THREADS, str(threads)) | self.environment | own
-        warm = sys.platform == "linux" and not visible_cards(given)
+        self.forks = sys.platform == "linux" and not visible_cards(given)
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"from lib.running import execute; execute.main(warm={warm})"],
+            [sys.executable, "-c", "from lib.running import execute; execute.main()"],
             cwd=ROOT,
             text=True,
             start_new_session=True,
@@ -84,6 +86,7 @@ class NotebookProcess:
             "executed": str(step.executed),
             "parameters": step.parameters,
             "origins": step.origins,
+            "warm": self.forks and "lib/training/__init__.py" in modules(ROOT / step.notebook),
         }
         self.process.stdin.write(json.dumps(order) + "\n")
         self.process.stdin.flush()

@@ -29,6 +29,7 @@ COLORS = {  # of the states, the urgent ones first
     "done": "green",
     "fresh": "green",
 }
+GOES_ON = ("running", "queued", "waiting")
 
 
 class Display:
@@ -43,16 +44,14 @@ class Display:
         timed = {"auto_refresh": False, "speed_estimate_period": 600, "get_time": clock}
         self.table = Progress(*columns, transient=True, **drawn, **timed)
         self.lock, self.at_once, self.logged = threading.RLock(), at_once, {}
-        self.tasks = {step.name: self.add(step.name, step) for step in steps}
+        self.tasks = {step.name: self.add(short_name(step), step) for step in steps}
         self.hidden, self.total = self.add(""), self.add("total")
         self.table.start_task(self.total.id)
 
     def add(self, name: str, step: Step | None = None) -> Task:
-        """A line of the table, with the seconds that its step took last time."""
-        usual = (read_record(step) or {}).get("seconds") if step else None
-        fields = dict.fromkeys(COLUMNS, "") | {"step": step, "usual": usual or 0}
-        task = self.table.tasks[self.table.add_task(name, start=False, total=1, **fields)]
-        mark(task, "waiting")
+        fields = dict.fromkeys(COLUMNS, "") | {"step": step, "usual": usual_seconds(step)}
+        self.table.add_task(name, start=False, total=1, **fields)
+        mark(task := self.table.tasks[-1], "waiting")
         return task
 
     def say(self, line: str) -> None:
@@ -102,26 +101,30 @@ class Display:
         """Draws the table anew: the urgent lines where not all have room, and the total."""
         with self.lock:
             states, room = list(COLORS), max(4, self.table.console.height - 4)
-            tasks = sorted(self.tasks.values(), key=lambda task: states.index(task.fields["state"]))
-            seconds = expectations(tasks)
-            left = [
-                task for task in tasks if task.fields["state"] in ("running", "queued", "waiting")
-            ]
+            tasks = list(self.tasks.values())
+            expected = expectations(tasks)
+            tasks.sort(key=lambda task: states.index(task.fields["state"]))
             for place, task in enumerate(tasks):
                 task.visible = place < room
-                of = f" of {clock(seconds[task.id])}" if task in left and task.id in seconds else ""
-                task.fields["time"] = f"{clock(task.elapsed)}{of}" if task.elapsed or of else ""
+                task.fields["time"] = times(task.elapsed, expected.get(task.id))
             self.hidden.visible = len(tasks) > room
             self.hidden.description = f"and {len(tasks) - room} more"
+            left = [task for task in tasks if task.fields["state"] in GOES_ON]
             self.total.completed = 1 - len(left) / len(tasks)
             self.total.fields["doing"] = f"{len(tasks) - len(left)} of {len(tasks)}"
+            known = [task for task in left if task.id in expected]
+            remaining = [expected[task.id] - (task.elapsed or 0) for task in known]
             self.total.fields["time"] = clock(self.total.elapsed)
-            if remaining := [
-                seconds[task.id] - (task.elapsed or 0) for task in left if task.id in seconds
-            ]:
+            if remaining:
                 whole = self.total.elapsed + max(sum(remaining) / self.at_once, *remaining)
                 self.total.fields["time"] += f" of about {rough(whole)}"
             self.table.refresh()
+
+
+def usual_seconds(step: Step | None) -> float:
+    """What the step took last time, with the same parameters; 0 if there was no such time."""
+    record = step and read_record(step) or {}
+    return record["seconds"] or 0.0 if record and record["parameters"] == step.parameters else 0.0
 
 
 def mark(task: Task, state: str) -> None:
@@ -131,8 +134,10 @@ def mark(task: Task, state: str) -> None:
 
 def changes(event: dict) -> dict[str, str | float]:
     """What an event changes in the line of its task; after the last epoch it is being measured."""
-    formats = {"loss": "loss {:.2f}", "accuracy": "valid {:.0%}", "memory": "{:.1f} GB"}
+    formats = {"loss": "loss {:.2f}", "accuracy": "valid {:.0%}"}
     fields = {name: formats[name].format(event[name]) for name in formats if name in event}
+    if "memory" in event:
+        fields["memory"] = f"{event['memory'] / 1e9:.1f} GB"
     if "epochs" in event:
         batches = event["batch"] / max(1, event["batches"])
         fields["completed"] = share = (event["epoch"] - 1 + batches) / event["epochs"]
@@ -168,6 +173,18 @@ def kinds(task: Task) -> list[tuple]:
     """What a task can be compared by, the closest first."""
     step = task.fields["step"]
     return [(step.notebook, *step.networks), (step.notebook,)]
+
+
+def short_name(step: Step) -> str:
+    """A step's name for a narrow table: of a notebook that is run many times the number will do."""
+    notebook, _, run = step.name.partition(" ")
+    return f"{notebook[:2]} {run}" if run else notebook
+
+
+def times(elapsed: float | None, expected: float | None) -> str:
+    """How long it has taken, and is expected to take in all."""
+    more = [expected] if expected and expected > (elapsed or 0) + 1 else []
+    return " of ".join(map(clock, ([elapsed] if elapsed is not None else []) + more))
 
 
 def clock(seconds: float) -> str:
