@@ -28,7 +28,7 @@ from lib.running.studies import Run, planned_runs
 
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORE, FIND, TRAIN = "01-explore-data", "02-find-learning-rate", "03-train"
-REPORT_NOTEBOOK = "10-report"  # of what there is: after all others, however they ended
+REPORT_NOTEBOOK = "10-report"  # of what there is: it is run however the others have ended
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def plan(
 
     checksum_of: the checksum of the characters that some parameters name, part of every record.
     A notebook whose parameters name `studies` is a chapter about those: it is run for a profile
-    that has the first of them.
+    that has the first of them. The last chapter comes after the others.
     """
     runs, data = planned_runs(profile), given(DataParameters, dict(profile))
     checksum = checksum_of(data)
@@ -115,11 +115,13 @@ def plan(
         if asked and asked[0] in studies:
             read = {study: studies[study] for study in asked if study in studies}
             chapters.append(_chapter(profile, notebook, trainings, read, checksum))
-    if chapters and chapters[-1].name == REPORT_NOTEBOOK:
+    if chapters:
         *before, last = chapters
-        after = [step.name for step in [*trainings, *before]]
-        reads = [name for step in before for name in step.writes]
-        chapters[-1] = replace(last, needs=[], after=after, reads=last.reads + reads)
+        needs, after = last.needs, [step.name for step in before]
+        if last.name == REPORT_NOTEBOOK:
+            needs, after = [], [*needs, *after]
+        reads = last.reads + [name for step in before for name in step.writes]
+        chapters[-1] = replace(last, needs=needs, after=after, reads=reads)
     return [explore, rates, *trainings, *chapters]
 
 
@@ -139,9 +141,8 @@ def make_step(profile: Profile, notebook: Path, chosen: dict | None = None, **re
 def _training(profile: Profile, notebooks: Path, run: Run, rates: Step, checksum_of) -> Step:
     chosen = run.parameters.model_dump(mode="json") | {"run": run.name}
     finds = not run.parameters.learning_rate and run.parameters.network in profile.networks
-    origins = dict.fromkeys(
-        ["network", "seed", *run.differing, "run"], f"study {', '.join(run.studies)}"
-    )
+    chosen_by = f"study {', '.join(run.studies)}"
+    origins = dict.fromkeys(["network", "seed", *run.differing, "run"], chosen_by)
     if "networks" in run.studies:
         origins |= {"network": profile.origin("networks"), "seed": profile.origin("seeds")}
     return make_step(
