@@ -107,6 +107,11 @@ def test_perfect_networks_do_not_differ(seeds):
     assert paired_difference(perfect, perfect)["p"] == pytest.approx(1)
 
 
+def test_seeds_that_tie_by_chance_are_no_certainty():
+    first = np.arange(40) % 2 == np.array([[0], [1]])  # two seeds, each reads the other half
+    assert paired_difference(first, np.zeros((2, 40), bool))["p"] > 1e-5
+
+
 def test_holms_correction_is_that_of_his_paper():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, 0.8]).max() == 1 and len(holm([])) == 0
@@ -121,18 +126,19 @@ def networks(**shares):
 
 def test_the_better_network_is_named_with_the_rule():
     (verdict,) = compare_pairs(networks(a=0.7, b=0.9))["verdict"]
-    assert verdict.startswith("b is better than a (p") and "shown if below 0.05" in verdict
+    assert verdict.startswith("b is better than a (p") and "limit 0.05" in verdict
 
 
 def test_a_lead_that_changes_with_the_seed_is_no_difference():
     good, bad = right(0.9, seed=1), right(0.7, seed=2)
     (verdict,) = compare_pairs({"a": {0: good, 1: bad}, "b": {0: bad, 1: good}})["verdict"]
-    assert verdict.startswith("no difference shown (p = 1;")
+    assert verdict.startswith("no difference shown between a and b (p = 1;")
 
 
 def test_one_seed_is_not_enough_to_call_a_network_better():
     table = compare_pairs({"a": {0: right(0.9)}, "b": {0: right(0.7, seed=1), 1: right(0.7)}})
-    assert table["seeds"].item() == 1 and table["verdict"].item().endswith("not enough to tell")
+    assert table["seeds"].item() == 1 and table["better"].item() == ""
+    assert "one seed is not enough to tell" in table["verdict"].item()
 
 
 def test_the_probability_of_three_pairs_is_corrected():

@@ -88,12 +88,13 @@ def holm(probabilities) -> np.ndarray:
 
 
 def compare_pairs(right: dict[str, dict], pairs: list[tuple] | None = None) -> pd.DataFrame:
-    """One row for each pair: first, second, seeds, images, paired_difference's columns, verdict.
+    """A row for each pair: first, second, seeds, images, what paired_difference finds, verdict.
 
     right: for each network, or way of training, {seed: bool (N,), True where it reads the image};
     a pair is compared on the seeds that both have, and left out if there are none. pairs: all if
-    not given. `p` is corrected for the number of pairs (Holm). `verdict` says who is better, if
-    p < 0.05; a single seed gets no such verdict, so that a further seed can only add to it.
+    not given. `p` is corrected for the number of pairs (Holm). `better` names who is, if p < 0.05,
+    and is "" otherwise; `verdict` says it with its rule. A single seed makes nobody better, so that
+    a further seed can only add a finding.
     """
     rows = []
     for first, second in pairs if pairs is not None else combinations(right, 2):
@@ -104,16 +105,17 @@ def compare_pairs(right: dict[str, dict], pairs: list[tuple] | None = None) -> p
             rows.append({"first": first, "second": second, **shape, **paired_difference(*answers)})
     table = pd.DataFrame(rows, columns=COLUMNS)
     table["p"] = holm(table["p"])
-    table["verdict"] = [_verdict(row, len(table)) for row in table.to_dict("records")]
+    said = [_verdict(row, len(table)) for row in table.to_dict("records")]
+    table[["better", "verdict"]] = pd.DataFrame(said, columns=["better", "verdict"], dtype=object)
     return table
 
 
-def _verdict(row: dict, pairs: int) -> str:
-    better, other = (row["first"], row["second"])[:: 1 if row["difference"] >= 0 else -1]
-    correction = f", corrected for {pairs} comparisons" if pairs > 1 else ""
+def _verdict(row: dict, pairs: int) -> tuple[str, str]:
+    ahead, other = (row["first"], row["second"])[:: 1 if row["difference"] >= 0 else -1]
     p = "p < 0.0001" if row["p"] < 0.0001 else f"p = {row['p']:.2g}"
+    rule = f"({p}{f', corrected for {pairs} comparisons' if pairs > 1 else ''}; limit {LEVEL})"
     if row["p"] >= LEVEL:
-        return f"no difference shown ({p}{correction}; shown if below {LEVEL})"
+        return "", f"no difference shown between {row['first']} and {row['second']} {rule}"
     if row["seeds"] == 1:
-        return f"{better} ahead of {other} with this one seed ({p}{correction}): not enough to tell"
-    return f"{better} is better than {other} ({p}{correction}; shown if below {LEVEL})"
+        return "", f"{ahead} is ahead of {other}, but one seed is not enough to tell {rule}"
+    return ahead, f"{ahead} is better than {other} {rule}"
