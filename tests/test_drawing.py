@@ -1,10 +1,11 @@
 import json
+import os
 
 import nbformat
 import numpy as np
 import pytest
 import traitlets
-from nbformat.v4 import new_code_cell, new_notebook, new_output
+from nbformat.v4 import new_code_cell, new_notebook
 
 from lib import running
 from lib.data.classes import BYCLASS
@@ -113,7 +114,7 @@ def test_the_lowest_seed_of_each_network_joins_the_shipped_one(outputs):
     for network, seed in [("custom", 10), ("custom", 2), ("lenet", 3)]:
         train(outputs, network, seed)
     networks, problems = drawing.load_networks("outputs/small", 0.9)
-    assert list(networks) == [SHIPPED, "custom", "lenet"] and problems == []
+    assert list(networks) == [SHIPPED, "custom", "LeNet"] and problems == []
     lowest = Recogniser.load(outputs / "custom-seed2" / MODEL).model.state_dict()
     joined = networks["custom"].model.state_dict()
     assert all((joined[name] == weights).all() for name, weights in lowest.items())
@@ -124,7 +125,7 @@ def test_a_damaged_network_is_left_out_and_said(outputs):
     train(outputs, "lenet", 0)
     (train(outputs, "custom", 0) / MODEL).write_bytes(b"short")
     networks, problems = drawing.load_networks("outputs/small")
-    assert list(networks) == [SHIPPED, "lenet"]
+    assert list(networks) == [SHIPPED, "LeNet"]
     assert len(problems) == 1 and problems[0].startswith("custom-seed0 is left out: ")
 
 
@@ -181,8 +182,8 @@ def test_a_confused_pair_is_shown_with_examples_of_both():
         ("lll", "All three networks read the small letter l."),
         ("1l1l1", "Three of five networks read the digit 1, two the small letter l."),
         ("1I", "One of two networks reads the digit 1, one the capital I."),
-        ("1" * 12, "All 12 networks read the digit 1."),
-        ("1" * 11 + "l", "11 of 12 networks read the digit 1, one the small letter l."),
+        ("1" * 13, "All 13 networks read the digit 1."),
+        ("1" * 13 + "l", "13 of 14 networks read the digit 1, one the small letter l."),
     ],
 )
 def test_one_sentence_says_how_many_read_what(labels, said):
@@ -247,11 +248,10 @@ def test_a_port_that_is_none_is_refused(port):
 
 
 def test_a_widget_is_stored_as_what_it_says_without_a_kernel(tmp_path):
-    shown = {commands.WIDGET: {"model_id": "1"}, "text/html": "Run it."}
-    cell = new_code_cell("Canvas()", outputs=[new_output("display_data", shown)])
-    executed = new_notebook(cells=[cell], metadata={"widgets": {}})
-    nbformat.write(executed, tmp_path / "a.ipynb")
-    commands.store(tmp_path / "a.ipynb", tmp_path / "b.ipynb")
-    stored = json.loads((tmp_path / "b.ipynb").read_text())
-    assert list(stored["cells"][0]["outputs"][0]["data"]) == ["text/html"]
+    drawn = new_code_cell("from lib.reading.canvas import Canvas\nCanvas()")
+    nbformat.write(new_notebook(cells=[drawn]), tmp_path / "a.ipynb")
+    commands.store(tmp_path / "a.ipynb", dict(os.environ))
+    stored = json.loads((tmp_path / "a.ipynb").read_text())
+    assert "text/html" in stored["cells"][0]["outputs"][0]["data"]
+    assert commands.WIDGET not in stored["cells"][0]["outputs"][0]["data"]
     assert "widgets" not in stored["metadata"]

@@ -16,12 +16,12 @@ from lib.files import FINDINGS, outputs_folder, read_json
 from lib.reading.canvas import Canvas
 from lib.reading.models import first_models
 from lib.reading.recogniser import NOT_A_CHARACTER, Prediction, Recogniser
+from lib.wording import SMALL_NUMBERS, title_of
 
 SHIPPED = "shipped"  # the network that comes with the repository
 RIVAL = 0.05  # mean probability from which a second answer counts as one
-EXAMPLES = 8  # images of each class of a confused pair
 HINT = "<p class='hw-note'>What the networks think appears here after each stroke.</p>"
-IN_WORDS = dict(enumerate("no one two three four five six seven eight nine ten".split()))
+IN_WORDS = dict(enumerate(SMALL_NUMBERS))
 
 Networks = dict[str, Recogniser]  # by the names that they are shown with
 
@@ -35,7 +35,7 @@ def load_networks(outputs: str, coverage: float = 0.95) -> tuple[Networks, list[
     networks, problems = {SHIPPED: Recogniser.load(coverage=coverage)}, []
     for name, file in first_models(outputs_folder(outputs)).items():
         try:
-            networks[name] = Recogniser.load(file, coverage)
+            networks[title_of(name)] = Recogniser.load(file, coverage)
         except InputError as error:
             problems.append(f"{file.parent.name} is left out: {error}")
     return networks, problems
@@ -51,7 +51,7 @@ def found_groups(outputs: str) -> list[str]:
 
 def try_it(networks: Networks, outputs: str, seed: int = 0) -> Canvas:
     """A canvas that shows, after each stroke, what the networks say. seed: of the examples."""
-    images, labels = generate(EXAMPLES, seed, "examples")
+    images, labels = generate(8, seed, "examples")
     examples = {name: images[labels == label] for label, name in enumerate(BYCLASS)}
     groups, canvas = found_groups(outputs), Canvas(details=HINT)
 
