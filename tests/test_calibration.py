@@ -1,14 +1,20 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from mapie.classification import SplitConformalClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 
 from lib.analysis.calibration import (
+    calibrate,
     calibration_error,
     fit_temperature,
     prediction_sets,
     reliability,
     set_thresholds,
+    threshold,
     with_prior,
     with_temperature,
 )
@@ -110,6 +116,43 @@ def test_the_sets_are_those_of_mapie(coverage):
     assert np.array_equal(theirs, ours) and 0 < ours.mean() < 1
 
 
+class AsGiven(ClassifierMixin, BaseEstimator):
+    """A classifier for MAPIE, whose images are their probabilities."""
+
+    def fit(self, probabilities, labels):
+        self.classes_ = np.arange(probabilities.shape[1])
+        return self
+
+    def predict_proba(self, probabilities):
+        return probabilities
+
+    def predict(self, probabilities):
+        return probabilities.argmax(axis=1)
+
+
+@pytest.mark.parametrize("n", [1500, 2750])
+@pytest.mark.parametrize("outside", [1, 50])
+def test_kept_likelihoods_give_the_sets_of_mapie(n, outside):
+    coverage = 1 - outside / 1001  # of those that a thousand likelihoods hold without rounding
+    shares, labels = honest(n)
+    known = calibrate(shares, labels)
+    scaled = with_temperature(shares, known["temperature"])
+    mapie = SplitConformalClassifier(
+        AsGiven().fit(scaled, labels), coverage, conformity_score="lac", prefit=True
+    ).conformalize(scaled, labels)
+    new = with_temperature(honest(2000, seed=1)[0], known["temperature"])
+    ours = prediction_sets(new, threshold(known["likelihoods"], coverage))
+    assert np.array_equal(mapie.predict_set(new)[1][:, :, 0], ours)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.95, 0.999])
+def test_kept_likelihoods_never_promise_more_than_all(coverage):
+    shares, labels = honest(2750)
+    kept, everyone = (calibrate(shares, labels, kept)["likelihoods"] for kept in (1000, 2750))
+    assert len(kept) == 1000
+    assert threshold(kept, coverage) <= threshold(everyone, coverage)
+
+
 def test_another_prior_multiplies_each_class_by_its_ratio():
     assert with_prior(np.array([[0.5, 0.5]]), np.array([1, 1]), np.array([3, 1])) == pytest.approx(
         np.array([[0.75, 0.25]])
@@ -125,3 +168,9 @@ def test_a_class_that_was_never_seen_stays_out():
     assert with_prior(np.array([[0.5, 0.5]]), np.array([0, 4]), np.array([1, 1])).tolist() == [
         [0, 1]
     ]
+
+
+def test_calibration_is_imported_without_pandas_and_scipy():
+    """The page to draw on starts with it."""
+    code = "import sys, lib.analysis.calibration; print({'pandas', 'scipy'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"

@@ -6,10 +6,8 @@ from lib.analysis.confusions import (
     error_budget,
     errors_only,
     found_groups,
-    look_alike_pairs,
     merged_accuracy,
     row_normalised,
-    shared_mistakes,
     suspicious_labels,
     top_pairs,
 )
@@ -46,26 +44,16 @@ def test_the_share_of_a_pair_is_of_its_actual_class():
     assert top_pairs(COUNTS, NAMES)["share"].tolist() == [1.0, 0.25]
 
 
-def test_look_alike_pairs_shows_both_directions_in_one_row():
-    row = look_alike_pairs(COUNTS, NAMES).iloc[0]
-    assert (row["actual"], row["predicted"], row["count"], row["count_reversed"]) == (
-        "0",
-        "O",
-        1,
-        2,
-    )
-
-
 def test_merging_forgives_errors_within_a_group():
     assert merged_accuracy(ACTUAL, PREDICTED, NAMES, str) == pytest.approx(4 / 7)
     assert merged_accuracy(ACTUAL, PREDICTED, NAMES, fold_look_alikes) == 1
 
 
-def test_shared_mistakes_counts_images_by_how_many_networks_miss_them():
-    actual = np.array([0, 1, 2, 0])
-    predictions = np.array([[0, 0, 1, 1], [0, 1, 1, 2]])
-    assert shared_mistakes(actual, predictions)["images"].tolist() == [1, 1, 2]
-    assert shared_mistakes(actual, predictions)["same_answer"].tolist() == [0, 0, 1]
+def test_without_an_error_there_is_no_pair_no_group_and_no_suspicion():
+    right = np.arange(3)
+    counts = count_confusions(right, right, 3)
+    assert top_pairs(counts, NAMES).empty and found_groups(counts, NAMES) == []
+    assert suspicious_labels(right, np.eye(3), NAMES).empty
 
 
 def test_class_names_of_every_split_have_the_right_number():

@@ -1,4 +1,7 @@
-"""Are probabilities honest? Temperature scaling, calibration error, and sets of answers that hold the right one as often as promised."""
+"""Are probabilities honest? Temperature, calibration error, prediction sets, another prior.
+
+The page to draw on needs this: pandas and scipy, a second each, are imported where they are used.
+"""
 
 from collections.abc import Sequence
 
@@ -8,20 +11,19 @@ SMALLEST = 1e-12  # a probability of 0 has no logarithm
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities (N, n_classes) as they would be had the logits been divided by `temperature`: above 1 is less sure."""
+    """Probabilities (N, n_classes) with logits divided by `temperature`: above 1 is less sure."""
     logits = np.log(np.maximum(probabilities, SMALLEST)) / temperature
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
 def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
-    """The temperature, 0.05 to 20, with the lowest cross-entropy on these images: probabilities (N, n_classes), actual (N,).
+    """The temperature, 0.05 to 20, with the lowest cross-entropy on these images.
 
+    probabilities (N, n_classes), actual (N,).
     Source: Guo, Pleiss, Sun and Weinberger (2017), https://arxiv.org/abs/1706.04599
     """
-    from scipy.optimize import (
-        minimize_scalar,
-    )  # here, as pandas below: whoever only predicts need not wait for them
+    from scipy.optimize import minimize_scalar  # see the module's docstring
 
     rows = np.arange(len(actual))
 
@@ -29,100 +31,92 @@ def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
         likelihood = with_temperature(probabilities, np.exp(log_temperature))[rows, actual]
         return -np.log(np.maximum(likelihood, SMALLEST)).mean()
 
-    return float(
-        np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x)
-    )
+    bounds = np.log(0.05), np.log(20)
+    return float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
 
 
 def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -> dict:
-    """What makes later answers honest, from validation images: probabilities (N, n_classes), actual (N,).
+    """What makes later answers honest, from validation images, for a model file.
 
-    Returns `temperature` and `likelihoods`, the sorted probabilities of the right class at that temperature, or `kept` quantiles of
-    them, each the lower of its neighbours: from these `threshold` takes that of any coverage.
+    probabilities (N, n_classes), actual (N,). Returns `temperature` and `likelihoods`: the sorted
+    probabilities of the right class at that temperature, `kept` of them at most, so chosen that
+    `threshold` is never higher than it would be with all.
     """
     temperature = fit_temperature(probabilities, actual)
-    likelihoods = np.sort(
-        with_temperature(probabilities, temperature)[np.arange(len(actual)), actual]
-    )
-    if len(likelihoods) > kept:
-        likelihoods = np.quantile(likelihoods, np.arange(1, kept + 1) / (kept + 1), method="lower")
-    return {
-        "temperature": temperature,
-        "likelihoods": [float(f"{value:.6g}") for value in likelihoods],
-    }
+    scaled = with_temperature(probabilities, temperature)
+    likelihoods, n = np.sort(scaled[np.arange(len(actual)), actual]), len(actual)
+    if n > kept:
+        likelihoods = likelihoods[np.arange(1, kept + 1) * (n + 1) // (kept + 1) - 1]
+    rounded = [float(f"{value:.6g}") for value in likelihoods]
+    return {"temperature": temperature, "likelihoods": rounded}
 
 
-def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> "pd.DataFrame":
-    """Images by how sure their answer is, in equal steps from 0 to 1: confidence (mean), accuracy, images; empty bins are left out."""
-    import pandas as pd
+def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> "pd.DataFrame":  # noqa: F821  imported below
+    """Images by how sure their answer is: confidence (mean), accuracy and images of each bin.
+
+    The bins are equal steps from 0 to 1; empty ones are left out.
+    """
+    import pandas as pd  # see the module's docstring
 
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == actual
     table = pd.DataFrame({"confidence": confidence, "accuracy": right, "images": 1})
     steps = np.minimum((confidence * bins).astype(int), bins - 1)
-    return (
-        table.groupby(steps)
-        .agg({"confidence": "mean", "accuracy": "mean", "images": "sum"})
-        .reset_index(drop=True)
-    )
+    summary = {"confidence": "mean", "accuracy": "mean", "images": "sum"}
+    return table.groupby(steps).agg(summary).reset_index(drop=True)
 
 
 def calibration_error(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error, 0 to 1: how far confidence and accuracy are apart in each bin, weighted by its images.
+    """Expected calibration error, 0 to 1: mean distance of confidence and accuracy in the bins.
 
-    Source: Naeini, Cooper and Hauskrecht (2015), "Obtaining well calibrated probabilities using Bayesian binning".
+    Source: Naeini, Cooper and Hauskrecht (2015), "Obtaining well calibrated probabilities using
+    Bayesian binning".
     """
     table = reliability(probabilities, actual, bins)
-    return float(
-        np.average((table["confidence"] - table["accuracy"]).abs(), weights=table["images"])
-    )
+    distance = (table["confidence"] - table["accuracy"]).abs()
+    return float(np.average(distance, weights=table["images"]))
 
 
 def threshold(likelihoods: Sequence[float], coverage: float) -> float:
-    """The smallest probability with which a class belongs to a prediction set, by split conformal prediction.
+    """The smallest probability with which a class belongs to a prediction set.
 
-    likelihoods: sorted probabilities of the right class on validation images. With too few of them for the coverage, 0.
+    Split conformal prediction: of images like those validated on, a share of at least `coverage`
+    (0 to 1) will have sets that hold the right class, whatever the network. likelihoods: sorted
+    probabilities of the right class on validation images; with too few of them for the coverage, 0.
+    Source: Sadinle, Lei and Wasserman (2019), https://arxiv.org/abs/1609.00451
     """
-    outside = int(
-        np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9)
-    )  # how many may lie below the threshold, plus one
-    return likelihoods[outside - 1] if outside else 0.0
+    below = int(np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9))  # plus the threshold's
+    return float(likelihoods[below - 1]) if below else 0.0
 
 
 def set_thresholds(
     probabilities: np.ndarray, actual: np.ndarray, coverage: float, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """The smallest probability with which a class belongs to a prediction set, one per class (n_classes,).
+    """A `threshold` per class (n_classes,), from validation images.
 
-    Split conformal prediction: of images like these N, a share of at least `coverage` (0 to 1) will have sets that hold
-    the right class, whatever the network. With `groups`, int (n_classes,), that holds for the classes of each group by
-    themselves. A group with too few images for its coverage gets the threshold 0: every one of its classes, always.
-    Sources: Sadinle, Lei and Wasserman (2019), https://arxiv.org/abs/1609.00451; groups: Vovk (2012), https://arxiv.org/abs/1209.2673
+    With `groups`, int (n_classes,), the promise holds for the classes of each group by themselves.
+    Source: Vovk (2012), https://arxiv.org/abs/1209.2673
     """
     groups = np.zeros(probabilities.shape[1], int) if groups is None else groups
-    likelihood, thresholds = (
-        probabilities[np.arange(len(actual)), actual],
-        np.zeros(probabilities.shape[1], probabilities.dtype),
-    )
+    likelihood, thresholds = probabilities[np.arange(len(actual)), actual], np.zeros(len(groups))
     for group in np.unique(groups):
-        thresholds[groups == group] = threshold(
-            np.sort(likelihood[groups[actual] == group]), coverage
-        )
+        own = np.sort(likelihood[groups[actual] == group])
+        thresholds[groups == group] = threshold(own, coverage)
     return thresholds
 
 
-def prediction_sets(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """Which classes belong to each image's set, bool (N, n_classes); a set may be empty, where no class is probable enough."""
+def prediction_sets(probabilities: np.ndarray, thresholds: np.ndarray | float) -> np.ndarray:
+    """Which classes belong to each image's set, bool (N, n_classes); a set may be empty."""
     return probabilities >= thresholds
 
 
 def with_prior(probabilities: np.ndarray, before: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """Probabilities (N, n_classes) of a network that learned with class frequencies `before`, for images that come with `now`.
+    """Probabilities (N, n_classes) of a network trained with class frequencies `before`, for `now`.
 
     Both are counts or shares (n_classes,); a class that was never seen keeps probability 0.
-    Source: Saerens, Latinne and Decaestecker (2002), "Adjusting the outputs of a classifier to new a priori probabilities".
+    Source: Saerens, Latinne and Decaestecker (2002), "Adjusting the outputs of a classifier to new
+    a priori probabilities".
     """
-    ratio = np.divide(
-        now / now.sum(), before / before.sum(), out=np.zeros(len(now)), where=before > 0
-    )
+    nothing = np.zeros(len(now))
+    ratio = np.divide(now / now.sum(), before / before.sum(), out=nothing, where=before > 0)
     weighted = probabilities * ratio
     return weighted / np.maximum(weighted.sum(axis=1, keepdims=True), SMALLEST)

@@ -1,4 +1,4 @@
-"""Which characters are taken for which: counting, ranking, grouping, agreement, causes. Always (actual, predicted, count)."""
+"""Which characters are taken for which, and why. Always in the order actual, predicted, count."""
 
 import warnings
 
@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import confusion_matrix
 
-from lib.data.classes import LOOK_ALIKES, fold_case, fold_look_alikes
+from lib.data.classes import fold_case, fold_look_alikes
 
 
 def count_confusions(actual: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -28,52 +28,18 @@ def errors_only(counts: np.ndarray) -> np.ndarray:
 
 
 def top_pairs(counts: np.ndarray, class_names: list[str], n: int = 15) -> pd.DataFrame:
-    """The n most frequent confusions, each direction separate: actual, predicted, count, share (of the actual class)."""
+    """The n most frequent confusions, each direction separate: actual, predicted, count, share.
+
+    The share is that of the actual class.
+    """
     shares = errors_only(counts)
     rows = [
         (class_names[i], class_names[j], int(counts[i, j]), shares[i, j])
         for i, j in np.argwhere(shares > 0)
     ]
     table = pd.DataFrame(rows, columns=["actual", "predicted", "count", "share"])
-    return (
-        table.sort_values(["count", "actual", "predicted"], ascending=[False, True, True])
-        .head(n)
-        .reset_index(drop=True)
-    )
-
-
-def look_alike_pairs(
-    counts: np.ndarray, class_names: list[str], groups=LOOK_ALIKES
-) -> pd.DataFrame:
-    """Every pair within the groups whose classes exist: actual, predicted, count, share, and the same the other way round."""
-    shares, rows = row_normalised(counts), []
-    for group in groups:
-        present = [class_names.index(name) for name in group if name in class_names]
-        for position, i in enumerate(present):
-            for j in present[position + 1 :]:
-                rows.append(
-                    (
-                        group,
-                        class_names[i],
-                        class_names[j],
-                        int(counts[i, j]),
-                        shares[i, j],
-                        int(counts[j, i]),
-                        shares[j, i],
-                    )
-                )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "group",
-            "actual",
-            "predicted",
-            "count",
-            "share",
-            "count_reversed",
-            "share_reversed",
-        ],
-    )
+    order = ["count", "actual", "predicted"]
+    return table.sort_values(order, ascending=[False, True, True])[:n].reset_index(drop=True)
 
 
 def merged_accuracy(
@@ -84,30 +50,11 @@ def merged_accuracy(
     return float((merged[actual] == merged[predicted]).mean())
 
 
-def shared_mistakes(actual: np.ndarray, predictions: np.ndarray) -> pd.DataFrame:
-    """How many images 0, 1, ... all of the networks get wrong, and in how many of these all give the same wrong answer.
-
-    predictions int (n_networks, N). Columns: wrong_networks, images, same_answer; `same_answer` counts, among images that
-    at least two networks get wrong, those on which the wrong ones agree.
-    """
-    wrong = predictions != actual
-    rows = []
-    for n_wrong in range(len(predictions) + 1):
-        images = np.flatnonzero(wrong.sum(axis=0) == n_wrong)
-        agree = (
-            [len(set(predictions[wrong[:, image], image])) == 1 for image in images]
-            if n_wrong > 1
-            else []
-        )
-        rows.append((n_wrong, len(images), sum(agree)))
-    return pd.DataFrame(rows, columns=["wrong_networks", "images", "same_answer"])
-
-
 def found_groups(counts: np.ndarray, class_names: list[str], exchanged: float = 0.04) -> list[str]:
-    """Groups of classes that a network takes for each other, found in its counts alone: ["0Oo", "Cc", ...], the most confused first.
+    """Groups of classes that are taken for each other, the most confused first: ["0Oo", "Cc"].
 
-    Classes are merged as long as, on average over the pairs of two groups, a share of at least `exchanged` of a pair's
-    images goes to the other one (agglomerative clustering, average linkage).
+    Classes are merged as long as, on average over the pairs of two groups, a share of at least
+    `exchanged` of a pair's images goes to the other one (agglomerative, average linkage).
     """
     images = counts.sum(axis=1)
     share = (counts + counts.T) / np.maximum(images[:, None] + images, 1)
@@ -115,12 +62,13 @@ def found_groups(counts: np.ndarray, class_names: list[str], exchanged: float = 
     clusters = AgglomerativeClustering(
         n_clusters=None, metric="precomputed", linkage="average", distance_threshold=1 - exchanged
     ).fit_predict(1 - share)
+
+    def confused(group: np.ndarray) -> float:
+        return share[np.ix_(group, group)][np.triu_indices(len(group), 1)].mean()
+
     groups = [np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)]
-    groups = sorted(
-        (group for group in groups if len(group) > 1),
-        key=lambda group: -share[np.ix_(group, group)][np.triu_indices(len(group), 1)].mean(),
-    )
-    return ["".join(class_names[i] for i in group) for group in groups]
+    ordered = sorted((group for group in groups if len(group) > 1), key=confused, reverse=True)
+    return ["".join(class_names[i] for i in group) for group in ordered]
 
 
 def in_one_group(first: str, second: str, groups) -> bool:
@@ -131,39 +79,27 @@ def in_one_group(first: str, second: str, groups) -> bool:
 def suspicious_labels(
     actual: np.ndarray, probabilities: np.ndarray, class_names: list[str], groups=()
 ) -> pd.DataFrame:
-    """Images that are probably labelled wrongly, the most suspicious first: index, label, answer, probability (of the answer).
+    """Images that are probably labelled wrongly, the most suspicious first.
 
-    Confident learning, by cleanlab, on probabilities (N, n_classes) of networks that were not trained on these images.
-    An answer that differs in case alone, or lies in one of LOOK_ALIKES or `groups` with the label, is no ground for suspicion.
+    Columns: index, label, answer, probability (of the answer). Confident learning, by cleanlab, on
+    probabilities (N, n_classes) of networks that were not trained on these images. An answer that
+    differs in case alone, or is a look-alike or in one of `groups` with the label, is no suspicion.
     Source: Northcutt, Jiang and Chuang (2021), https://arxiv.org/abs/1911.00068
     """
     with warnings.catch_warnings(action="ignore"):  # of its progress bars, which are not used
-        from cleanlab.filter import find_label_issues  # here: it takes a second to import
+        from cleanlab.filter import find_label_issues  # a second, and one chapter needs it
 
     present = np.unique(actual)  # cleanlab wants every class to be there
     labels, shares = np.searchsorted(present, actual), probabilities[:, present]
-    found = find_label_issues(
-        labels,
-        shares / shares.sum(axis=1, keepdims=True),
-        return_indices_ranked_by="self_confidence",
-        filter_by="confident_learning",
-        n_jobs=1,
-    )
-    rows = [
-        (
-            int(i),
-            class_names[actual[i]],
-            class_names[probabilities[i].argmax()],
-            float(probabilities[i].max()),
-        )
-        for i in found
-    ]
-    table = pd.DataFrame(rows, columns=["index", "label", "answer", "probability"])
-    excused = [
-        fold_look_alikes(a) == fold_look_alikes(b) or in_one_group(a, b, groups)
-        for a, b in zip(table["label"], table["answer"])
-    ]
-    return table[~np.array(excused, bool)].reset_index(drop=True)
+    shares = shares / shares.sum(axis=1, keepdims=True)
+    how = {"return_indices_ranked_by": "self_confidence", "filter_by": "confident_learning"}
+    rows = []
+    for i in find_label_issues(labels, shares, n_jobs=1, **how):
+        label, answer = class_names[actual[i]], class_names[probabilities[i].argmax()]
+        alike = fold_look_alikes(label) == fold_look_alikes(answer)
+        if not alike and not in_one_group(label, answer, groups):
+            rows.append((int(i), label, answer, float(probabilities[i].max())))
+    return pd.DataFrame(rows, columns=["index", "label", "answer", "probability"])
 
 
 BUDGET = ["case only", "look-alikes", "found groups", "suspected labels", "rest"]
@@ -176,10 +112,10 @@ def error_budget(
     groups: list[str],
     suspects: np.ndarray,
 ) -> dict[str, int]:
-    """How many errors have which cause, each counted once, under the first that fits, in the order of BUDGET.
+    """How many errors have which cause, each counted once, under the first of BUDGET that fits.
 
-    The same letter in the other case; two of LOOK_ALIKES (whatever their case); two of the found `groups`; an image
-    among `suspects` (indices); none of these.
+    The same letter in the other case; two of LOOK_ALIKES (whatever their case); two of the found
+    `groups`; an image among `suspects` (indices); none of these.
     """
     parts = dict.fromkeys(BUDGET, 0)
     for i in np.flatnonzero(actual != predicted):
