@@ -17,7 +17,9 @@ def folder(tmp_path, monkeypatch):
     """A folder of tiny notebooks in place of the real ones, and of their results."""
     plans.write_all(tmp_path)
     monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    for process in plans.notebook_processes(tmp_path):
+        process.kill()  # of a test that has failed
 
 
 @pytest.fixture(scope="module")

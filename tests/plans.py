@@ -106,7 +106,7 @@ class Command:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
 
-    def wait_for(self, text: str, seconds: float = 90) -> None:
+    def wait_for(self, text: str, seconds: float = 300) -> None:
         """Waits until the log holds the text."""
         ends = time.monotonic() + seconds
         while text not in self.log.read_text():

@@ -31,7 +31,6 @@ LOCAL = {
     "distributed.comm.timeouts.connect": "10s",
 }
 BAD = ("failed", "skipped")
-REMINDER = 60  # seconds between two lines that say that no worker has come
 process: NotebookProcess | None = None  # of a worker: kept from one notebook to the next
 one_at_a_time = threading.Lock()  # whatever number of threads a worker was given
 
@@ -77,32 +76,22 @@ def jobs_at_once(jobs: int, threads: int, n_steps: int, cores: int, cards: int) 
 def connected(scheduler: str, jobs: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of this machine's own."""
     if scheduler:
-        # what is wrong is said here, in a sentence
-        with silence_logging_cmgr(logging.CRITICAL), client_of(scheduler) as client:
+        with silence_logging_cmgr(logging.CRITICAL):  # what is wrong is said in a sentence
+            try:
+                client = Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); "
+                    "start one with `dask scheduler`, or leave --scheduler out."
+                ) from None
+            with client:
+                yield client
+    else:
+        quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+        with handled({signal.SIGINT: signal.SIG_IGN}):  # the workers inherit it: Ctrl-C is ours
+            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, memory_limit=0, **quiet)
+        with cluster, Client(cluster) as client:
             yield client
-        return
-    # which the workers inherit: Ctrl-C is this process's to deal with
-    with handled({signal.SIGINT: signal.SIG_IGN}):
-        cluster = LocalCluster(
-            n_workers=jobs,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        )
-    with cluster, Client(cluster) as client:
-        yield client
-
-
-def client_of(scheduler: str) -> Client:
-    """A client of a running scheduler; InputError if none answers."""
-    try:
-        return Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); start one "
-            "with `dask scheduler`, or leave --scheduler out."
-        ) from None
 
 
 @contextmanager
@@ -140,16 +129,19 @@ def run_steps(
         display(steps, jobs) as shown,
         connected(scheduler, jobs) as client,
     ):
-        plan = Running(client, steps, shown, threads, force, ended)
+        plan = Running(client, steps, shown, threads, force)
         while len(plan.outcomes) < len(steps):
-            plan.settle()
-            plan.submit(scheduler)
-            plan.collect()
             if client.status != "running":
                 raise InputError(
                     f"The dask scheduler {scheduler} no longer answers: what has ended is kept; "
                     "start it and run the same command again."
                 )
+            plan.settle()
+            if not plan.submit() and scheduler:
+                join = f"start one with `dask worker {scheduler}`"
+                shown.remind(f"no worker has joined {scheduler}: {join}")
+            for step in plan.collect():
+                ended(step)
             shown.refresh()
             time.sleep(0.2)
     return {step.name: plan.outcomes[step.name] for step in steps}
@@ -158,9 +150,8 @@ def run_steps(
 class Running:
     """A plan while it is run. Its steps wait for others, then for a free worker, then to end."""
 
-    def __init__(self, client: Client, steps, shown: Display, threads: int, force, ended):
-        self.client, self.shown, self.threads = client, shown, threads
-        self.force, self.after_each, self.reminded = force, ended, -REMINDER
+    def __init__(self, client: Client, steps: list[Step], shown: Display, threads: int, force):
+        self.client, self.shown, self.threads, self.force = client, shown, threads, force
         self.planned, self.waiting, self.ready = {step.name for step in steps}, list(steps), []
         self.running: dict[Future, Step] = {}
         self.outcomes: dict[str, Outcome] = {}
@@ -182,38 +173,29 @@ class Running:
                 else:
                     self.end(step, Outcome("fresh"))
 
-    def submit(self, scheduler: str) -> None:
-        """Hands out as many steps as workers are free.
+    def submit(self) -> bool:
+        """Hands out as many steps as workers are free; False if it waits for a first one.
 
         dask, given more, would have a short one wait behind a long one.
         """
-        at_work = self.client.processing() if self.ready else {}
-        if self.ready and not at_work and scheduler:
-            self.remind(scheduler)
+        if not self.ready:
+            return True
+        at_work = self.client.processing()
         free = min(len(at_work) - len(self.running), sum(not keys for keys in at_work.values()))
         environment = {name: os.environ[name] for name in SHARED if name in os.environ}
         for step in self.ready[: max(0, free)]:
             self.ready.remove(step)
             self.shown.queued(step)
-            given = step, self.threads, self.topic, environment
-            key = f"{step.name} {self.topic}"
-            future = self.client.submit(run_on_worker, *given, key=key, pure=False)
-            self.running[future] = step
+            given, key = (step, self.threads, self.topic, environment), f"{step.name} {self.topic}"
+            self.running[self.client.submit(run_on_worker, *given, key=key, pure=False)] = step
+        return bool(at_work)
 
-    def remind(self, scheduler: str) -> None:
-        """Says now and then that there is no worker."""
-        if time.monotonic() - self.reminded >= REMINDER:
-            self.reminded = time.monotonic()
-            self.shown.say(
-                f"no worker has joined {scheduler}: start one with `dask worker {scheduler}`"
-            )
-
-    def collect(self) -> None:
-        """Takes in what has ended."""
-        for future in [future for future in self.running if future.done()]:
-            step = self.running.pop(future)
+    def collect(self) -> list[Step]:
+        """Takes in the steps that have ended."""
+        ended = {future: self.running.pop(future) for future in list(self.running) if future.done()}
+        for future, step in ended.items():
             self.end(step, outcome_of(future))
-            self.after_each(step)
+        return list(ended.values())
 
     def end(self, step: Step, outcome: Outcome) -> None:
         self.outcomes[step.name] = outcome

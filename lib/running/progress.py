@@ -47,6 +47,7 @@ class Display:
         self.tasks = {step.name: self.add(short_name(step), step) for step in steps}
         self.hidden, self.total = self.add(""), self.add("total")
         self.table.start_task(self.total.id)
+        self.reminded = -60.0
 
     def add(self, name: str, step: Step | None = None) -> Task:
         fields = dict.fromkeys(COLUMNS, "") | {"step": step, "usual": usual_seconds(step)}
@@ -57,6 +58,12 @@ class Display:
     def say(self, line: str) -> None:
         """A line of its own, above the table where there is one."""
         self.table.console.print(line, markup=False, soft_wrap=True)
+
+    def remind(self, line: str) -> None:
+        """The same, at most once a minute."""
+        if self.table.get_time() - self.reminded >= 60:
+            self.reminded = self.table.get_time()
+            self.say(line)
 
     def queued(self, step: Step) -> None:
         """The step has been handed to the cluster."""
@@ -99,25 +106,27 @@ class Display:
 
     def refresh(self) -> None:
         """Draws the table anew: the urgent lines where not all have room, and the total."""
+        if self.table.disable:
+            return
         with self.lock:
             states, room = list(COLORS), max(4, self.table.console.height - 4)
-            tasks = list(self.tasks.values())
+            tasks = sorted(self.tasks.values(), key=lambda task: states.index(task.fields["state"]))
+            left = [task for task in tasks if task.fields["state"] in GOES_ON]
             expected = expectations(tasks)
-            tasks.sort(key=lambda task: states.index(task.fields["state"]))
             for place, task in enumerate(tasks):
                 task.visible = place < room
-                task.fields["time"] = times(task.elapsed, expected.get(task.id))
+                goes_on = task.fields["state"] in GOES_ON
+                of = f" of {clock(expected[task.id])}" if goes_on and task.id in expected else ""
+                task.fields["time"] = (
+                    f"{clock(task.elapsed or 0)}{of}" if task.elapsed or of else ""
+                )
             self.hidden.visible = len(tasks) > room
             self.hidden.description = f"and {len(tasks) - room} more"
-            left = [task for task in tasks if task.fields["state"] in GOES_ON]
             self.total.completed = 1 - len(left) / len(tasks)
-            self.total.fields["doing"] = f"{len(tasks) - len(left)} of {len(tasks)}"
-            known = [task for task in left if task.id in expected]
-            remaining = [expected[task.id] - (task.elapsed or 0) for task in known]
-            self.total.fields["time"] = clock(self.total.elapsed)
-            if remaining:
-                whole = self.total.elapsed + max(sum(remaining) / self.at_once, *remaining)
-                self.total.fields["time"] += f" of about {rough(whole)}"
+            self.total.fields |= {
+                "doing": f"{len(tasks) - len(left)} of {len(tasks)}",
+                "time": total_time(left, expected, self.total.elapsed, self.at_once),
+            }
             self.table.refresh()
 
 
@@ -157,7 +166,7 @@ def expectations(tasks: list[Task]) -> dict[int, float]:
     for task in tasks:
         elapsed, usual = task.elapsed or 0.0, task.fields["usual"]
         if usual or task.fields["state"] == "done":
-            known[task.id] = max(usual, elapsed)
+            known[task.id] = elapsed if task.fields["state"] == "done" else max(usual, elapsed)
         elif task.completed > 0.05 and task.time_remaining is not None:
             known[task.id] = elapsed + task.time_remaining
         for kind in kinds(task) if task.id in known else []:
@@ -181,20 +190,20 @@ def short_name(step: Step) -> str:
     return f"{notebook[:2]} {run}" if run else notebook
 
 
-def times(elapsed: float | None, expected: float | None) -> str:
-    """How long it has taken, and is expected to take in all."""
-    more = [expected] if expected and expected > (elapsed or 0) + 1 else []
-    return " of ".join(map(clock, ([elapsed] if elapsed is not None else []) + more))
-
-
 def clock(seconds: float) -> str:
     """Minutes and seconds, with hours where there are any: 1:05, 2:00:00."""
     return str(timedelta(seconds=int(seconds))).removeprefix("0:").removeprefix("0")
 
 
-def rough(seconds: float) -> str:
-    """About so long: 40 s, 12 min."""
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+def total_time(left: list[Task], expected: dict[int, float], elapsed: float, at_once: int) -> str:
+    """The time so far, and about how long all will have taken, as soon as one step's is known."""
+    remaining = [expected[task.id] - (task.elapsed or 0) for task in left if task.id in expected]
+    if not remaining:
+        return clock(elapsed)
+    at_once = max(at_once, sum(task.fields["state"] == "running" for task in left))
+    whole = elapsed + max(sum(remaining) / at_once, *remaining)
+    about = f"{whole / 60:.0f} min" if whole >= 90 else f"{whole:.0f} s"
+    return f"{clock(elapsed)} of about {about}"
 
 
 @contextmanager
