@@ -4,11 +4,15 @@ Functions named show_... return nothing, so that they can end a cell: a `;` woul
 value from JupyterLab, but not from nbval.
 """
 
+from itertools import cycle
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+
+from lib.wording import title_of
 
 # Paul Tol's bright scheme, safe for colour-blind eyes; marker and line say the same again
 LOOKS = {
@@ -25,8 +29,8 @@ SPARE_LOOKS = [
 LIGHT = ("in grey", "its paper")  # steps of the preparation that show light, not ink
 
 
-def set_style() -> None:
-    """One look for every figure: small, quiet, readable when printed."""
+def set_style(**changes) -> None:
+    """One look for every figure: small, quiet, readable when printed; changes: of rcParams."""
     sns.set_theme(style="ticks", context="notebook", font_scale=0.85)
     plt.rcParams.update(
         {
@@ -38,6 +42,7 @@ def set_style() -> None:
             "legend.frameon": False,
             "image.cmap": "gray_r",
         }
+        | changes
     )
 
 
@@ -50,6 +55,23 @@ def look_of(network: str) -> dict:
     """A network's colour, marker and line, for ax.plot(x, y, **look_of(network))."""
     look = LOOKS.get(network) or SPARE_LOOKS[sum(map(ord, network)) % len(SPARE_LOOKS)]
     return dict(zip(("color", "marker", "linestyle"), look, strict=True))
+
+
+def show_lines(
+    table: pd.DataFrame, spread: pd.DataFrame | None = None, ax: Axes | None = None, **labels
+) -> None:
+    """Each column of a table as a line over its index, a network's in its look; spread: bars.
+
+    labels: what Axes.set takes, such as xlabel or xscale.
+    """
+    ax, spare = ax or plt.subplots()[1], cycle(SPARE_LOOKS)
+    for name in table:
+        own = table[name].dropna()
+        look = dict(zip(look_of(name), LOOKS.get(name) or next(spare), strict=True))
+        bars = None if spread is None else spread[name][own.index]
+        ax.errorbar(own.index, own, bars, label=title_of(name), capsize=3, **look)
+    ax.set(**labels)
+    ax.legend()
 
 
 def mosaic(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
@@ -106,10 +128,7 @@ def show_per_class(
     images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4
 ) -> None:
     """The first `each` images of every class beside its name, in the order of the labels."""
-    rows = [
-        (name, images[np.flatnonzero(labels == label)[:each]])
-        for label, name in enumerate(class_names)
-    ]
+    rows = [(name, images[labels == label][:each]) for label, name in enumerate(class_names)]
     show_rows(rows, n=each, columns=5, name_room=1)
 
 
@@ -133,17 +152,9 @@ def show_rows(
             row = mosaic(images[:n], n)
             picture[top : top + row.shape[0], left : left + row.shape[1]] = row
     ax = pixel_axes(picture)
+    look = {"ha": "right", "va": "center", "color": "#ee6677", "family": "monospace"}
     for (top, left), (name, _) in zip(places, rows):
-        ax.text(
-            left - 8,
-            top + side / 2,
-            name,
-            ha="right",
-            va="center",
-            color="#ee6677",
-            fontsize=11,
-            family="monospace",
-        )
+        ax.text(left - 8, top + side / 2, name, fontsize=11, **look)
 
 
 def show_matrix(
@@ -156,8 +167,7 @@ def show_matrix(
     """A matrix of shares (n_classes, n_classes), 0 to `vmax`: row = actual, column = predicted."""
     if ax is None:
         _, ax = plt.subplots(figsize=(7.5, 7))
-    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=vmax)
-    ticks = np.arange(len(class_names))
+    image, ticks = ax.imshow(shares, cmap="Blues", vmin=0, vmax=vmax), range(len(class_names))
     ax.set(xticks=ticks, yticks=ticks, xlabel="predicted", ylabel="actual", title=title)
     small = {"fontsize": 7 if len(class_names) > 30 else 10, "family": "monospace"}
     ax.set_xticklabels(class_names, **small)
@@ -168,9 +178,8 @@ def show_matrix(
 
 def formatted(table: pd.DataFrame, **formats: str) -> pd.DataFrame:
     """The table with columns as text, for reading only: formatted(table, share="{:.1%}")."""
-    return table.assign(
-        **{column: table[column].map(text.format) for column, text in formats.items()}
-    )
+    texts = {column: table[column].map(text.format) for column, text in formats.items()}
+    return table.assign(**texts)
 
 
 def show_steps(steps: dict[str, np.ndarray]) -> None:

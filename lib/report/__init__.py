@@ -1,4 +1,4 @@
-"""Executed notebooks as pages that need no network; the report, the last of them, is the first page.
+"""Executed notebooks as pages that need no network; the report's is the first of them.
 
 Behind it: nbconvert with our template, the confusion explorer, and the README's tables.
 """

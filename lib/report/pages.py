@@ -19,57 +19,44 @@ from lib.files import REPORT, write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 REPORT_NOTEBOOK = "10-report"
-TAGS = {
-    *bleach.ALLOWED_TAGS,
-    *"h1 h2 h3 h4 h5 h6 p div span pre br hr del dl dt dd sub sup".split(),
-}
-TAGS |= set("table caption thead tbody tfoot tr th td".split())
+TAGS = {*bleach.ALLOWED_TAGS, *"h1 h2 h3 h4 p div span pre br hr sub sup".split()}
+TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
 ATTRIBUTES = {"*": ["class", "id", "scope", "colspan", "rowspan"], "a": ["href", "title"]}
 
 
 def stale_pages(outputs: Path) -> list[Path]:
-    """Executed notebooks whose page is missing, or older than they or the templates; report last."""
+    """Executed notebooks whose page is missing or older than they or the templates, report last."""
     looks = max(path.stat().st_mtime for path in [*TEMPLATES.rglob("*.*"), Path(__file__)])
-    sources = sorted((outputs / "notebooks").glob("*.ipynb"), key=_order)
-    pages = [(source, page_of(outputs, source)) for source in sources]
-    return [
-        source
-        for source, page in pages
-        if not page.exists() or page.stat().st_mtime <= max(source.stat().st_mtime, looks)
-    ]
+
+    def is_stale(source: Path) -> bool:
+        page, since = page_of(outputs, source), max(source.stat().st_mtime, looks)
+        return not page.exists() or page.stat().st_mtime <= since
+
+    sources = sorted((outputs / "notebooks").glob("*.ipynb"))
+    return sorted(filter(is_stale, sources), key=lambda source: source.stem == REPORT_NOTEBOOK)
 
 
 def write_page(outputs: Path, notebook: Path) -> Path:
-    """Writes the page of an executed notebook; InputError for one that is damaged.
-
-    With the report's page, those of notebooks that are gone are deleted.
-    """
-    page, others = page_of(outputs, notebook), sorted((outputs / "notebooks").glob("*.ipynb"))
-    content = read_notebook(notebook)
+    """Writes the page of an executed notebook; InputError for one that is damaged."""
+    page, content = page_of(outputs, notebook), read_notebook(notebook)
     is_report = notebook.stem == REPORT_NOTEBOOK
-    names = {path.stem for path in others}
-    prepare(content, names, "notebooks/" if is_report else "")
+    others = {path.stem: path for path in sorted((outputs / "notebooks").glob("*.ipynb"))}
+    prepare(content, set(others), "notebooks/" if is_report else "")
     resources = {"title": title_of(content, notebook), "stem": notebook.stem}
-    resources |= {"is_report": is_report, "has_report": REPORT_NOTEBOOK in names}
+    resources |= {"is_report": is_report, "has_report": REPORT_NOTEBOOK in others, "pages": {}}
     if is_report:
-        resources["pages"] = pages_by_title([path for path in others if path != notebook])
-        for old in page.parent.glob("notebooks/*.html"):
-            if old.stem not in names:
-                old.unlink()
+        others.pop(REPORT_NOTEBOOK, None)
+        for stem, path in others.items():  # all trainings have the same title
+            title = title_of(read_notebook(path), path)
+            resources["pages"].setdefault(title, []).append(stem)
     write_whole(page, exporter().from_notebook_node(content, resources)[0])
     return page
 
 
 def page_of(outputs: Path, notebook: Path) -> Path:
     """The file of a notebook's page."""
-    report = outputs / REPORT
-    if notebook.stem == REPORT_NOTEBOOK:
-        return report
-    return report.parent / "notebooks" / f"{notebook.stem}.html"
-
-
-def _order(notebook: Path) -> tuple[bool, str]:
-    return notebook.stem == REPORT_NOTEBOOK, notebook.stem
+    chapter = outputs / REPORT / f"../notebooks/{notebook.stem}.html"
+    return outputs / REPORT if notebook.stem == REPORT_NOTEBOOK else chapter.resolve()
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
@@ -85,14 +72,6 @@ def title_of(notebook: nbformat.NotebookNode, path: Path) -> str:
     prose = (cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     found = re.search(r"^# (.+)", "\n".join(prose), flags=re.M)
     return found[1].strip() if found else path.stem
-
-
-def pages_by_title(notebooks: list[Path]) -> dict[str, list[str]]:
-    """Names of notebooks by their titles: all trainings have the same one."""
-    titles: dict[str, list[str]] = {}
-    for path in notebooks:
-        titles.setdefault(title_of(read_notebook(path), path), []).append(path.stem)
-    return titles
 
 
 def prepare(notebook: nbformat.NotebookNode, pages: set[str], folder: str) -> None:
@@ -112,17 +91,12 @@ def prepare(notebook: nbformat.NotebookNode, pages: set[str], folder: str) -> No
                 output.metadata.setdefault("image/png", {}).setdefault("alt", f"Figure. {above}")
 
 
-@cache
+@cache  # making it takes longer than a page
 def exporter() -> HTMLExporter:
-    """nbconvert with the template of this room; made once, as that takes longer than a page."""
-    made = HTMLExporter(
-        template_name="page",
-        extra_template_basedirs=[str(TEMPLATES)],
-        sanitize_html=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        anchor_link_text="",
-    )
+    """nbconvert with the template of this room."""
+    place = {"template_name": "page", "extra_template_basedirs": [str(TEMPLATES)]}
+    made = HTMLExporter(sanitize_html=True, anchor_link_text="", **place)
+    made.exclude_input_prompt = made.exclude_output_prompt = True
     made.register_filter("clean_html", clean_html)  # nbconvert's own takes paragraphs away
     return made
 

@@ -1,7 +1,6 @@
 """The README's tables and picture: copied from the stored report, whose cells made them."""
 
 import base64
-import re
 from pathlib import Path
 
 from lib.errors import InputError
@@ -23,8 +22,8 @@ def with_tables(text: str, notebook: Path) -> str:
     """The text with each marked table replaced by the output of the cell tagged readme-<table>."""
     for name in TABLES:
         table = output_of(notebook, f"readme-{name}", "text/markdown").strip()
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", flags=re.S)
-        text = marked.sub(lambda found: f"{found[1]}{table}\n{found[2]}", text)
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        text = f"{before}{mark}{table}\n{rest[rest.index('<!-- end -->') :]}"
     return text
 
 

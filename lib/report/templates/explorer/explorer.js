@@ -80,6 +80,7 @@
     classes.forEach((_, label) => body.rows[label].cells[label + 1].classList.add("right"));
     for (const [actual, predicted, share] of shares) body.rows[actual].cells[predicted + 1].style.setProperty("--share", shade(share));
     map.replaceChildren(table);
+    root.querySelector(".more").hidden = map.scrollWidth <= map.clientWidth;
     byId("key").replaceChildren("Share of the actual class:", ...[most / 16, most / 4, most].flatMap((share) => {
       const step = element("span", "", { class: "step" });
       step.style.setProperty("--share", shade(share));
