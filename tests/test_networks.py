@@ -1,3 +1,5 @@
+"""Networks: their sizes, the preparation they stand in, dropout and flattening of our own."""
+
 import pytest
 import torch
 
@@ -13,7 +15,15 @@ from lib.networks import (
     make_network,
 )
 
-PARAMETERS = {"lenet": 1_206_590, "custom": 197_438, "resnet": 956_478, "wide": 767_550}
+PARAMETERS = {
+    "lenet": 1_206_590,
+    "custom": 197_438,
+    "resnet": 956_478,
+    "wide": 767_550,
+    "resnet18": 11_202_046,
+    "resnet18-56": 11_202_046,
+}
+LAST_LAYER = {"wide": 256, "resnet18": 512, "resnet18-56": 512}  # its inputs; 128 in the others
 each_network = pytest.mark.parametrize("name", NETWORKS)
 
 
@@ -25,9 +35,15 @@ def test_a_network_has_its_known_number_of_parameters(name):
 @each_network
 @pytest.mark.parametrize("n_classes", [10, 26, 47])
 def test_other_class_counts_change_only_the_last_layer(name, n_classes):
-    assert count_parameters(make_network(name, n_classes)) == PARAMETERS[name] - (
-        257 if name == "wide" else 129
-    ) * (62 - n_classes)
+    fewer = (LAST_LAYER.get(name, 128) + 1) * (62 - n_classes)
+    assert count_parameters(make_network(name, n_classes)) == PARAMETERS[name] - fewer
+
+
+def test_a_resnet18_enlarges_its_images_to_its_size():
+    network = make_network("resnet18-56", 10).eval()
+    image = torch.rand(1, 1, 28, 28)
+    larger = torch.nn.functional.interpolate(image, size=(56, 56), mode="bilinear")
+    assert torch.equal(network(image), network.body(larger))
 
 
 @each_network
@@ -43,15 +59,16 @@ def test_the_layer_table_accounts_for_every_parameter(name):
 
 def test_the_layer_table_counts_a_multiplication_and_an_addition_as_two():
     first = layer_table(make_network("lenet", 62))[0]
-    assert first["shape"] == (32, 26, 26) and first["mflops"] == pytest.approx(
-        2 * 9 * 32 * 26 * 26 / 1e6
-    )
+    assert first["shape"] == (32, 26, 26)
+    assert first["mflops"] == pytest.approx(2 * 9 * 32 * 26 * 26 / 1e6)
 
 
 def test_the_layer_table_leaves_the_network_as_it_was():
     network = make_network("custom", 62)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
     layer_table(network)
     assert network.training and not any(layer._forward_hooks for layer in network.modules())
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_preparation_brings_its_training_pixels_to_mean_0_and_deviation_1():
@@ -63,21 +80,14 @@ def test_preparation_brings_its_training_pixels_to_mean_0_and_deviation_1():
 
 def test_preparation_is_saved_with_the_weights():
     state = PreparedNetwork(make_network("custom", 10), Preparation(33, 78)).state_dict()
-    assert (
-        state["preparation.mean"].shape == (28, 28)
-        and (state["preparation.mean"] == 33).all()
-        and state["preparation.std"] == 78
-    )
+    mean = state["preparation.mean"]
+    assert mean.shape == (28, 28) and (mean == 33).all() and state["preparation.std"] == 78
 
 
 def test_logits_are_float32_whatever_the_precision():
     images = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    assert (
-        PreparedNetwork(make_network("custom", 10), Preparation(), torch.bfloat16)
-        .eval()(images)
-        .dtype
-        == torch.float32
-    )
+    network = PreparedNetwork(make_network("custom", 10), Preparation(), torch.bfloat16)
+    assert network.eval()(images).dtype == torch.float32
 
 
 def test_an_unknown_network_is_refused_with_the_known_ones():

@@ -1,4 +1,5 @@
-import itertools
+"""Parameters are checked before anything starts, and a mistake costs one sentence."""
+
 import re
 
 import pytest
@@ -9,6 +10,8 @@ from lib.params import (
     Profile,
     TrainingParameters,
     check,
+    did_you_mean,
+    given,
     load_profile,
     profile_names,
     read_settings,
@@ -23,8 +26,8 @@ def test_every_profile_is_valid(name, tmp_path):
 
 @pytest.mark.parametrize("name", profile_names())
 def test_every_profile_begins_by_saying_its_cost_and_accuracy(name):
-    lines = (params.PROFILES / f"{name}.yml").read_text().splitlines()
-    header = " ".join(itertools.takewhile(lambda line: line.startswith("# "), lines)).lower()
+    text = (params.PROFILES / f"{name}.yml").read_text()
+    header = " ".join(line for line in text.splitlines() if line.startswith("# ")).lower()
     assert re.search(r"minute|hour|cost", header) and re.search(r"%|accuracy", header)
 
 
@@ -70,14 +73,17 @@ def test_a_profile_without_its_folder_says_what_to_set():
         "seeds=[-1]",
         "seeds=[true]",
         "seeds=[0,0]",
-        "schedules=[cosine]",
-        "schedules=[constant,constant]",
+        "schedule=cosine",
+        "studies=[networks]",
+        "keep=some",
+        "views=3",
         "time_limit=0",
         "threads=-1",
         "networks=[]",
         "networks=[custom,custom]",
         "accuracy_bands={custom: [0.9, 0.1]}",
         "accuracy_bands={custom: [1]}",
+        "networks=[lenett]",
         "folder=2024",
     ],
 )
@@ -86,18 +92,18 @@ def test_what_cannot_be_run_is_refused_before_anything_starts(setting):
         load_profile("small", [setting])
 
 
-def test_a_mistake_says_where_it_was_made(tmp_path, monkeypatch):
+def test_a_mistake_says_where_it_was_made(tmp_path):
     (tmp_path / "mine.yml").write_text("epochs: 0")
-    monkeypatch.setattr(params, "PROFILES", tmp_path)
     with pytest.raises(InputError, match="^params/mine.yml: epochs is 0"):
-        load_profile("mine", ["batch_size=8"])
+        load_profile("mine", ["batch_size=8"], tmp_path)
+    with pytest.raises(InputError, match="^--set: batch_size is 1"):
+        load_profile("mine", ["epochs=3", "batch_size=1"], tmp_path)
 
 
-def test_a_key_that_is_no_text_is_refused(tmp_path, monkeypatch):
+def test_a_key_that_is_no_text_is_refused(tmp_path):
     (tmp_path / "mine.yml").write_text("3: 4")
-    monkeypatch.setattr(params, "PROFILES", tmp_path)
     with pytest.raises(InputError, match="key: value"):
-        load_profile("mine")
+        load_profile("mine", folder=tmp_path)
 
 
 def test_an_unknown_network_is_refused_before_anything_runs():
@@ -142,11 +148,12 @@ def test_a_small_number_in_scientific_notation_is_a_number():
     assert load_profile("small", ["learning_rate=1e-3"]).learning_rate == 0.001
 
 
-def test_broken_yaml_names_its_file(tmp_path, monkeypatch):
+def test_broken_yaml_names_where_it_stands(tmp_path):
     (tmp_path / "mine.yml").write_text("epochs: [3")
-    monkeypatch.setattr(params, "PROFILES", tmp_path)
     with pytest.raises(InputError, match="params/mine.yml is not valid YAML"):
-        load_profile("mine")
+        load_profile("mine", folder=tmp_path)
+    with pytest.raises(InputError, match=r"--set seeds=\[0 is not valid YAML"):
+        read_settings(["seeds=[0"])
 
 
 def test_defaults_pass_their_own_checks():
@@ -159,12 +166,22 @@ def test_average_weights_and_those_of_the_best_epoch_exclude_each_other():
 
 
 def test_each_value_comes_from_the_default_the_profile_or_the_command_line():
-    origins = params.where_from("strokes", ["epochs=9"])
-    assert (origins["batch_size"], origins["epochs"], origins["views"]) == (
-        "params/strokes.yml",
-        "--set",
-        "default",
-    )
+    profile = load_profile("strokes", ["epochs=9"])
+    origins = [profile.origin(key) for key in ("batch_size", "epochs", "views")]
+    assert origins == ["params/strokes.yml", "--set", "default"]
+    assert profile.outputs == "outputs/strokes"
+
+
+def test_a_cell_gives_the_parameters_of_a_model_and_keeps_the_rest():
+    cell = {"network": "lenet", "epochs": 9, "outputs": "outputs/mine", "data": [1]}
+    assert given(TrainingParameters, cell) == TrainingParameters(network="lenet", epochs=9)
+    with pytest.raises(InputError, match="batch_size is 'many'"):
+        given(TrainingParameters, {"batch_size": "many"})
+
+
+def test_the_nearest_name_is_suggested_or_else_all_are_named():
+    assert did_you_mean("epoch", ["epochs", "seed"]) == "; did you mean 'epochs'?"
+    assert did_you_mean("xyz", ["epochs", "seed"]) == "; choose from epochs, seed."
 
 
 def test_the_names_of_the_networks_are_those_of_the_table():

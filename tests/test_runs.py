@@ -1,3 +1,5 @@
+"""The files that a run leaves, and model files that are refused."""
+
 import json
 import pickle
 import subprocess
@@ -10,9 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lib import files, runs
+from lib import files, models, runs
 from lib.errors import InputError
 from lib.networks import Preparation, PreparedNetwork, make_network
+
+IMAGES = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
+LABELS, ANSWERS = np.array([0, 1, 2, 0]), np.eye(3)[[0, 1, 1, 2]]
 
 
 @pytest.fixture
@@ -21,47 +26,69 @@ def model():
     return PreparedNetwork(make_network("custom", 3), Preparation(40, 80)).eval()
 
 
-def save(folder, model):
-    probabilities = np.full((4, 3), 1 / 3)
-    runs.save_run(
-        folder,
-        model,
-        {"network": "custom", "test_accuracy": 0.5},
-        pd.DataFrame({"epoch": [1]}),
-        dict.fromkeys(["valid", "test"], (np.array([0, 1, 2, 0]), probabilities)),
-        ["a", "b", "ß"],
-    )
+def save(folder, model, keep="all"):
+    metrics = {"network": "custom", "test_accuracy": 0.5, "keep": keep}
+    predictions = dict.fromkeys(["valid", "test"], (LABELS, ANSWERS))
+    history, names = pd.DataFrame({"epoch": [1]}), ["a", "b", "ß"]
+    calibration = models.UNCALIBRATED
+    runs.save_run(folder, model, metrics, history, predictions, names, calibration)
 
 
-def test_a_run_leaves_four_files_and_nothing_half_written(tmp_path, model):
-    save(tmp_path / "run", model)
-    files = sorted(path.name for path in (tmp_path / "run").iterdir())
-    assert files == ["history.csv", "metrics.json", "model.safetensors", "predictions.npz"]
-
-
-def test_a_model_answers_the_same_after_loading(tmp_path, model):
+def test_a_run_leaves_four_files_and_no_checkpoint(tmp_path, model):
+    (tmp_path / files.CHECKPOINT).touch()
     save(tmp_path, model)
-    loaded, class_names = runs.load_model(tmp_path / files.MODEL)
-    images = torch.randint(0, 256, (5, 28, 28), dtype=torch.uint8)
-    assert torch.equal(loaded(images), model(images)) and class_names == ["a", "b", "ß"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {files.HISTORY, files.METRICS, files.MODEL, files.PREDICTIONS}
+
+
+def test_a_run_that_keeps_labels_leaves_no_model_and_no_probabilities(tmp_path, model):
+    save(tmp_path, model)
+    save(tmp_path, model, keep="labels")
+    assert not (tmp_path / files.MODEL).exists()
+    actual, predicted = runs.read_answers(tmp_path)
+    assert actual.tolist() == [0, 1, 2, 0] and predicted.tolist() == [0, 1, 1, 2]
+    with pytest.raises(InputError, match="does not hold test_probabilities; run the training"):
+        runs.read_predictions(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["valid", "test"])
+def test_predictions_hold_labels_and_probabilities_of_both_parts(tmp_path, model, part):
+    save(tmp_path, model)
+    actual, probabilities = runs.read_predictions(tmp_path, part)
+    assert actual.tolist() == [0, 1, 2, 0] and np.array_equal(probabilities, ANSWERS)
+    assert runs.read_answers(tmp_path, part)[1].tolist() == [0, 1, 1, 2]
+
+
+def test_a_model_answers_after_loading_exactly_as_the_rounded_one(tmp_path, model):
+    exact = model(IMAGES)
+    models.round_weights(model)
+    save(tmp_path, model)
+    loaded, class_names = models.load_model(tmp_path / files.MODEL)
+    assert torch.equal(loaded(IMAGES), model(IMAGES)) and class_names == ["a", "b", "ß"]
+    assert not torch.equal(model(IMAGES), exact)
+
+
+def test_a_model_file_holds_kernels_and_matrices_in_half_precision(tmp_path, model):
+    save(tmp_path, model)
+    weights = load_file(tmp_path / files.MODEL)
+    assert weights["network.features.0.weight"].dtype == torch.float16
+    assert weights["network.features.0.bias"].dtype == torch.float32
+    assert weights["preparation.mean"].dtype == torch.float32
 
 
 def test_the_same_weights_give_the_same_file_in_every_process(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from lib.networks import Preparation, PreparedNetwork, make_network; from lib.runs import save_model\n"
-        "import torch; torch.manual_seed(0); save_model(Path(sys.argv[1]), PreparedNetwork(make_network('custom', 3), Preparation()), 'custom', list('abc'))"
-    )
+    code = """if True:
+        import sys, torch
+        from pathlib import Path
+        from lib.models import save_model
+        from lib.networks import Preparation, PreparedNetwork, make_network
+        torch.manual_seed(0)
+        model = PreparedNetwork(make_network("custom", 3), Preparation())
+        save_model(Path(sys.argv[1]), model, "custom", list("abc"))"""
     paths = [tmp_path / name for name in "123"]
     for path in paths:
         subprocess.run([sys.executable, "-c", code, str(path)], cwd=files.ROOT, check=True)
     assert len({path.read_bytes() for path in paths}) == 1
-
-
-def test_predictions_hold_actual_labels_and_probabilities_of_both_parts(tmp_path, model):
-    save(tmp_path, model)
-    for part in ("valid", "test"):
-        actual, probabilities = runs.read_predictions(tmp_path, part)
-        assert actual.tolist() == [0, 1, 2, 0] and probabilities.shape == (4, 3)
 
 
 def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, model):
@@ -71,13 +98,37 @@ def test_a_run_counts_as_complete_only_with_its_metrics(tmp_path, model):
     assert files.complete_runs(tmp_path) == [tmp_path / "whole"]
 
 
+def test_results_have_a_row_for_each_study_of_a_run(tmp_path):
+    rows = [{"run": "a", "studies": ["networks", "size"]}, {"run": "b", "studies": ["size"]}]
+    files.write_json(tmp_path / files.RESULTS, rows)
+    results = runs.load_results(str(tmp_path))
+    assert results.query("study == 'size'")["run"].tolist() == ["a", "b"]
+    assert results.query("study == 'networks'")["run"].tolist() == ["a"]
+
+
+def test_results_of_nothing_say_what_to_run(tmp_path):
+    files.write_json(tmp_path / files.RESULTS, [])
+    with pytest.raises(InputError, match="has no finished run: `invoke run-all`"):
+        runs.load_results(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "outputs, origin",
+    [("outputs/reference", "come with the repository"), ("outputs/mine", "were made here")],
+)
+def test_a_chapter_says_whose_results_it_shows(outputs, origin):
+    assert f"`{Path(outputs).name}`, which {origin}" in runs.whose_results(outputs)
+
+
+# ---- model files that are refused ----
+
+
 def refused(file):
     """Why a model file is not taken, in one line."""
-    with pytest.raises(
-        InputError,
-        match=r"^\S+ is not a model of this project or is damaged \(.+\); give another one, or train it again\.$",
-    ) as caught:
-        runs.load_model(file)
+    said = r"^\S+ is not a model of this project or is damaged \(.+\); give another one, or train"
+    with pytest.raises(InputError, match=said) as caught:
+        models.load_model(file)
+    assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
@@ -88,7 +139,7 @@ def changed(folder, model, weights=None, **about):
     save_file(
         load_file(file) | (weights or {}),
         file,
-        {"model": json.dumps(runs.read_about(file) | about)},
+        {"model": json.dumps(models.read_about(file) | about)},
     )
     return file
 
@@ -112,9 +163,8 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
 
 
 def test_a_folder_or_nothing_in_a_model_s_place_is_refused(tmp_path):
-    assert "there is no such file" in refused(tmp_path) and "there is no such file" in refused(
-        tmp_path / "model.safetensors"
-    )
+    assert "there is no such file" in refused(tmp_path)
+    assert "there is no such file" in refused(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("kept", [4, 100, 2000, -100])
@@ -189,9 +239,8 @@ def test_a_model_with_two_classes_of_one_name_is_refused(tmp_path, model):
 
 @pytest.mark.parametrize("names", [["a", "b"], list(map(str, range(2_000_000)))])
 def test_a_model_with_more_or_fewer_names_than_outputs_is_refused(tmp_path, model, names):
-    assert f"its weights are not those of the network 'custom' for {len(names)} classes" in refused(
-        changed(tmp_path, model, class_names=names)
-    )
+    said = refused(changed(tmp_path, model, class_names=names))
+    assert f"its weights are not those of the network 'custom' for {len(names)} classes" in said
 
 
 def test_a_model_with_weights_of_another_network_is_refused(tmp_path, model):
@@ -264,66 +313,10 @@ def test_a_model_without_a_calibration_is_refused(tmp_path, model, calibration):
     file = changed(tmp_path, model, calibration=calibration)
     assert "it holds no calibration" in refused(file)
     with pytest.raises(InputError, match="it holds no calibration"):
-        runs.read_calibration(file)
+        models.read_calibration(file)
 
 
-def trained(outputs, *names):
-    for name in names:
-        (outputs / "outputs" / "small" / name).mkdir(parents=True)
-        (outputs / "outputs" / "small" / name / files.METRICS).touch()
-        (outputs / "outputs" / "small" / name / files.MODEL).touch()
-
-
-@pytest.mark.parametrize(
-    "network, found",
-    [
-        ("custom", "custom-one_cycle-seed2"),
-        ("custom-one_cycle-seed10", "custom-one_cycle-seed10"),
-        ("custom-triangular2", "custom-triangular2-seed3"),
-    ],
-)
-def test_a_trained_network_is_found_by_its_name_and_first_seed(folder, network, found):
-    trained(
-        folder,
-        "custom-one_cycle-seed10",
-        "custom-one_cycle-seed2",
-        "custom-triangular2-seed3",
-        "lenet-one_cycle-seed0",
-    )
-    assert files.find_model(network, "", "small").parent.name == found
-
-
-def test_a_network_that_was_not_trained_names_those_that_were(folder):
-    trained(folder, "custom-one_cycle-seed0", "custom-one_cycle-seed1", "lenet-one_cycle-seed0")
-    with pytest.raises(
-        InputError,
-        match=r"^Profile small has no trained network 'cust', only custom, lenet; train it with .*\.$",
-    ):
-        files.find_model("cust", "", "small")
-
-
-def test_a_model_is_the_file_given_or_the_repository_s_own(tmp_path):
-    (tmp_path / "mine.safetensors").touch()
-    assert (
-        files.find_model("", str(tmp_path / "mine.safetensors"), "small")
-        == tmp_path / "mine.safetensors"
-    )
-    assert files.find_model("", "", "small") == files.PRETRAINED
-
-
-@pytest.mark.parametrize(
-    "asked, said",
-    [
-        (("custom", "a.safetensors", "small"), "give one of them"),
-        (("", "no.safetensors", "small"), "no model file no.safe"),
-        (("", "lib", "small"), "no model file lib"),
-        (("custom", "", "smal"), "did you mean 'small'"),
-        (("custom", "", "small"), "nor any other"),
-    ],
-)
-def test_a_model_that_is_not_there_costs_one_sentence(folder, asked, said):
-    with pytest.raises(InputError, match=said):
-        files.find_model(*asked)
+# ---- files ----
 
 
 def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
@@ -340,8 +333,13 @@ def test_damaged_json_names_its_file(tmp_path):
 
 
 def test_missing_json_says_what_to_run(tmp_path):
-    with pytest.raises(InputError, match="run the training notebook first"):
+    with pytest.raises(InputError, match="is not there: run the notebooks first"):
         files.read_json(tmp_path / "a.json")
+
+
+def test_what_is_no_number_is_written_as_null(tmp_path):
+    files.write_json(tmp_path / "a.json", {"a": [1.5, float("nan")], "b": float("inf")})
+    assert files.read_json(tmp_path / "a.json") == {"a": [1.5, None], "b": None}
 
 
 def test_a_value_outside_of_its_band_fails():
@@ -349,5 +347,12 @@ def test_a_value_outside_of_its_band_fails():
         runs.check_band("accuracy", 0.5, (0.6, 0.8))
 
 
-def test_a_value_inside_of_its_band_is_not_printed():
-    assert runs.check_band("accuracy", 0.7123, (0.6, 0.8)) == "accuracy lies within 0.6 to 0.8"
+def test_a_value_inside_of_its_band_and_one_without_a_band_pass():
+    runs.check_band("accuracy", 0.7123, (0.6, 0.8))
+    runs.check_band("accuracy", 0.7123, None)
+
+
+def test_a_run_s_folder_is_named_after_what_differs():
+    differing = {"epochs": 3, "learning_rate": 0.0030, "start": "/some/file"}
+    name = "custom-seed0-epochs=3-learning_rate=0.003-start=some_file"
+    assert files.run_name("custom", 0, differing) == name

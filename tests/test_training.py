@@ -1,3 +1,5 @@
+"""Batches, what a fit does with its parameters, and how its result is measured."""
+
 import platform
 import random
 import subprocess
@@ -6,33 +8,19 @@ import sys
 import numpy as np
 import pytest
 import torch
+import trainings
 from fastai.callback.core import Callback
-from fastai.interpret import ClassificationInterpretation
+from trainings import RATE, settings, trained, weights
 
+from lib import training
 from lib.data import CharacterData, load_data
 from lib.errors import InputError
 from lib.files import RATES, write_json
 from lib.params import TrainingParameters
-from lib.training.batches import Characters, make_loaders, nearby_order
-from lib.training.callbacks import AverageWeights
-from lib.training.evaluate import (
-    history,
-    measure,
-    measure_run,
-    predict_parts,
-    predict_probabilities,
-    shifted,
-)
-from lib.training.learner import (
-    choose_learning_rate,
-    choose_precision,
-    find_learning_rate,
-    fit,
-    fit_preparation,
-    make_learner,
-    rate_conditions,
-    triangular2,
-)
+from lib.training import history, make_learner, predict_parts, predict_probabilities
+from lib.training.batches import ArrayLoader, Characters, make_loaders, nearby_order
+from lib.training.evaluate import measure, shifted
+from lib.training.learner import choose_precision, fit_preparation
 
 
 @pytest.fixture(scope="module")
@@ -40,285 +28,245 @@ def data() -> CharacterData:
     return load_data(per_class=10, test_per_class=2)
 
 
-def trained(data, **settings):
-    parameters = TrainingParameters(**{"epochs": 1, "precision": "float32"} | settings)
-    learner = make_learner(data, parameters)
-    return learner, parameters, fit(learner, parameters, 1e-3)
+@pytest.fixture(scope="module")
+def digits() -> CharacterData:
+    return load_data(per_class=10, test_per_class=2, split="digits")
 
 
-def weights(learner):
-    return torch.cat([parameter.detach().flatten() for parameter in learner.model.parameters()])
+# ---- fitting ----
 
 
 @pytest.mark.parametrize("network", ["lenet", "custom", "resnet"])
 def test_a_network_memorises_one_batch(data, network):
-    learner = make_learner(data, TrainingParameters(network=network))
-    xb, yb = data.train_images[:20], torch.as_tensor(data.train_labels[:20])
-    optimiser = torch.optim.Adam(learner.model.parameters(), 1e-3)
+    model = make_learner(data, TrainingParameters(network=network)).model.train()
+    xb, yb = torch.tensor(data.train_images[:20]), torch.tensor(data.train_labels[:20])
+    optimiser = torch.optim.Adam(model.parameters(), 1e-3)
     for _ in range(60):
         optimiser.zero_grad()
-        torch.nn.functional.cross_entropy(
-            learner.model.train()(torch.from_numpy(np.array(xb))), yb
-        ).backward()
+        torch.nn.functional.cross_entropy(model(xb), yb).backward()
         optimiser.step()
-    assert (predict_probabilities(learner.model, xb).argmax(axis=1) == yb.numpy()).mean() > 0.9
+    answers = predict_probabilities(model, xb.numpy()).argmax(axis=1)
+    assert (answers == yb.numpy()).mean() > 0.9
 
 
-def test_the_same_seed_trains_the_same_weights(data):
-    assert torch.equal(weights(trained(data, seed=3)[0]), weights(trained(data, seed=3)[0]))
+def test_the_same_seed_trains_the_same_weights_and_another_others(digits):
+    first, again, other = (weights(trained(digits, epochs=1, seed=seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_another_seed_trains_other_weights(data):
-    assert not torch.equal(weights(trained(data, seed=3)[0]), weights(trained(data, seed=4)[0]))
-
-
-def test_the_finder_repeats_itself_and_leaves_every_random_state_alone(data):
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    first, second = (
-        find_learning_rate(data, TrainingParameters(finder_steps=40)) for _ in range(2)
-    )
-    assert first == second
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[:2] and torch.equal(
-        torch.get_rng_state(), states[2]
-    )
-
-
-def test_a_rate_that_is_given_is_taken(data, tmp_path):
-    assert choose_learning_rate(data, TrainingParameters(learning_rate=0.5), tmp_path) == 0.5
-
-
-def test_a_rate_that_the_finder_wrote_is_taken(data, tmp_path):
-    write_json(
-        tmp_path / RATES,
-        {"custom": {"suggested": 0.25, "conditions": rate_conditions(data, TrainingParameters())}},
-    )
-    assert choose_learning_rate(data, TrainingParameters(), tmp_path) == 0.25
-
-
-def test_a_rate_found_for_another_batch_size_is_not_taken(data, tmp_path):
-    conditions = rate_conditions(data, TrainingParameters(batch_size=500))
-    write_json(tmp_path / RATES, {"custom": {"suggested": 0.25, "conditions": conditions}})
-    assert choose_learning_rate(data, TrainingParameters(finder_steps=40), tmp_path) != 0.25
+@pytest.mark.parametrize(
+    "schedule, highest, last",
+    [("one_cycle", RATE, RATE / 1000), ("triangular2", RATE, RATE / 20), ("constant", RATE, RATE)],
+)
+def test_the_rate_follows_the_schedule(digits, schedule, highest, last):
+    learn = trained(digits, epochs=2, schedule=schedule, batch_size=8)
+    rates = learn.recorder.hps["lr"]
+    assert max(rates) == pytest.approx(highest, rel=0.1) and rates[-1] <= last * 1.001
 
 
 def test_triangular2_halves_its_second_peak():
-    assert triangular2(0.25, 0, 1) == pytest.approx(1) and triangular2(0.75, 0, 1) == pytest.approx(
-        0.5
-    )
-    assert triangular2(0, 0.1, 1) == pytest.approx(0.1) and triangular2(1, 0.1, 1) == pytest.approx(
-        0.1, abs=1e-6
-    )
+    rate = training.rate_schedule("triangular2", 1.0).scheds["lr"]
+    heights = [float(rate(position)) for position in (0, 0.25, 0.5, 0.75, 1)]
+    assert heights == pytest.approx([0.01, 1, 0.01, 0.505, 0.01])
 
 
-@pytest.mark.parametrize("schedule", ["one_cycle", "triangular2", "constant"])
-def test_the_rate_follows_the_schedule(data, schedule):
-    learner, _, _ = trained(data, schedule=schedule, batch_size=8)
-    rates = learner.recorder.hps["lr"]
-    expected = {"one_cycle": (1e-3, 1e-5), "triangular2": (1e-3, 2e-4), "constant": (1e-3, 1e-3)}[
-        schedule
+def test_the_history_has_a_row_per_epoch_with_the_rate_at_its_end(digits):
+    learn = trained(digits, epochs=2)
+    table, rates = history(learn), learn.recorder.hps["lr"]
+    assert table["epoch"].tolist() == [1, 2]
+    assert table["learning_rate"].tolist() == [rates[len(learn.dls.train) - 1], rates[-1]]
+
+
+def test_a_loss_that_is_no_number_is_reported_in_the_sentence_alone(digits):
+    learn = make_learner(digits, settings())
+    learn.model.network.classifier[-1].weight.data.fill_(float("nan"))
+    with pytest.raises(InputError) as caught:
+        trainings.fit(learn, settings())
+    assert str(caught.value).startswith("The loss is no longer a number: learning_rate 0.00")
+    assert "\n" not in str(caught.value) and str(caught.value).endswith("choose a lower one.")
+
+
+# ---- early stopping and average weights ----
+
+
+class Watch(Callback):
+    """Keeps the weights after each step or, with `epochs`, after each epoch."""
+
+    order = 0
+
+    def __init__(self, epochs=False):
+        self.epochs, self.seen = epochs, []
+
+    def after_batch(self):
+        if self.training and not self.epochs:
+            self.seen.append(weights(self.learn))
+
+    def after_epoch(self):
+        if self.epochs:
+            self.seen.append(weights(self.learn))
+
+
+def test_early_stopping_brings_back_the_weights_of_the_best_epoch(digits):
+    watch = Watch(epochs=True)
+    learn = trained(digits, epochs=40, patience=2, rate=0.03, schedule="constant", cbs=[watch])
+    losses = [row[1] for row in learn.recorder.values]
+    best = int(np.argmin(losses))
+    assert 1 <= best < len(losses) - 1 < 39  # neither the first epoch, nor the last, nor all 40
+    assert torch.equal(weights(learn), watch.seen[best])
+    assert not torch.equal(weights(learn), watch.seen[-1])
+
+
+def test_the_average_of_the_weights_is_validated_and_remains(digits):
+    learn = trained(digits, average=0.9)
+    assert not torch.equal(weights(learn), weights(trained(digits)))
+    answers = predict_probabilities(learn.model, digits.valid_images)
+    accuracy = measure(answers, digits.valid_labels)["accuracy"]
+    assert learn.recorder.values[-1][2] == pytest.approx(accuracy)
+
+
+def test_an_average_is_the_weighted_mean_of_the_weights_after_each_step(digits):
+    watch = Watch()
+    learn = trained(digits, average=0.5, epochs=2, cbs=[watch])
+    expected, counts = watch.seen[0], watch.seen[0] == 1  # of batches seen: not averaged
+    for steps, after in enumerate(watch.seen[1:], 1):
+        decay = min(0.5, (1 + steps) / (10 + steps))
+        expected = decay * expected + (1 - decay) * after
+    assert len(watch.seen) == 2 * len(learn.dls.train)
+    assert torch.allclose(weights(learn)[~counts], expected[~counts], atol=1e-5)
+
+
+# ---- the learning rate ----
+
+
+def test_the_finder_repeats_itself(digits):
+    found = [
+        make_learner(digits, settings()).lr_find(
+            num_it=40, suggest_funcs=training.suggested, show_plot=False
+        )
+        for _ in range(2)
     ]
-    assert max(rates) == pytest.approx(expected[0], rel=0.1) and rates[-1] <= expected[1] * 1.001
+    assert found[0].suggested == found[1].suggested > 0
 
 
-def test_the_history_has_a_row_per_epoch(data):
-    learner, _, _ = trained(data, epochs=2)
-    assert history(learner)["epoch"].tolist() == [1, 2]
+def test_nothing_is_taken_where_02_has_found_nothing(digits, tmp_path):
+    assert training.found_rate(tmp_path, digits, settings()) is None
 
 
-def test_early_stopping_ends_a_run_that_no_longer_improves(data):
-    learner, _, _ = trained(data, epochs=30, patience=1, schedule="constant")
-    assert len(learner.recorder.values) < 30
+@pytest.mark.parametrize("batch_size, taken", [(16, 0.25), (500, None)])
+def test_a_rate_that_02_found_is_taken_for_its_batch_size_alone(
+    digits, tmp_path, batch_size, taken
+):
+    conditions = training.rate_conditions(digits, settings(batch_size=batch_size))
+    found = {"custom": {"suggested": 0.25, "conditions": conditions}}
+    write_json(tmp_path / RATES, found)
+    assert training.found_rate(tmp_path, digits, settings()) == taken
 
 
-def test_an_absurd_rate_is_reported_in_one_sentence(data):
-    learner = make_learner(data, TrainingParameters(network="lenet", epochs=1, precision="float32"))
-    learner.model.network.classifier[-1].weight.data.fill_(float("nan"))
-    with pytest.raises(InputError, match="no longer a number"):
-        fit(learner, TrainingParameters(network="lenet", epochs=1), 1e-3)
+# ---- batches ----
+
+
+def labels_of(loader):
+    return torch.cat([torch.as_tensor(labels) for _, labels in loader])
 
 
 def test_training_batches_are_shuffled_and_every_image_comes_once(data):
-    loader = make_loaders(data, TrainingParameters(batch_size=62)).train
-    seen = torch.cat([labels for _, labels in loader])
-    assert not torch.equal(seen, torch.as_tensor(data.train_labels[: len(seen)]))
+    seen = labels_of(make_loaders(data, TrainingParameters(batch_size=62)).train)
+    assert not torch.equal(seen, torch.tensor(data.train_labels[: len(seen)]))
     assert len(seen) == len(data.train_labels) // 62 * 62 and seen.bincount().max() <= 9
 
 
 def test_validation_keeps_its_order(data):
-    assert torch.equal(
-        torch.cat([labels for _, labels in make_loaders(data, TrainingParameters()).valid]),
-        torch.as_tensor(data.valid_labels),
-    )
+    seen = labels_of(make_loaders(data, TrainingParameters()).valid)
+    assert torch.equal(seen, torch.tensor(data.valid_labels))
 
 
 def test_augmentation_changes_training_batches_only(data):
     loaders = make_loaders(data, TrainingParameters(augment=1.0))
-    assert torch.equal(loaders.valid.one_batch()[0], torch.as_tensor(data.valid_images))
+    assert torch.equal(loaders.valid.one_batch()[0], torch.tensor(data.valid_images))
     originals = {image.tobytes() for image in data.train_images}
     assert not any(image.numpy().tobytes() in originals for image in loaders.train.one_batch()[0])
 
 
-def test_a_loader_on_a_device_gives_the_same_batches(data):
+def test_a_part_on_a_device_gives_the_same_batches(data):
     images, labels = data.train_images, data.train_labels
-    parts = [
-        Characters(images, labels, data.class_names, 0, device)
-        for device in (None, torch.device("cpu"))
-    ]
+    devices = None, torch.device("cpu")
+    parts = [Characters(images, labels, data.class_names, 0, device) for device in devices]
     rows = np.array([5, 2, 9])
     for here, there in zip(*(part[rows] for part in parts)):
         assert torch.equal(here, there) and type(here) is type(there)
 
 
-def test_a_part_larger_than_memory_is_shuffled_among_neighbours(data, monkeypatch):
+def test_a_batch_is_shown_with_its_class_names(digits):
+    loader = make_loaders(digits, settings()).train
+    random.seed(0)
+    axes = loader.show_batch(max_n=4) or __import__("matplotlib.pyplot").pyplot.gcf().axes
+    assert len(axes) == 4 and all(ax.get_title() in digits.class_names for ax in axes)
+
+
+def test_rows_of_a_large_file_are_shuffled_among_neighbours():
     order = nearby_order(1000, np.random.default_rng(0), block=10, blocks=5)
     assert sorted(order) == list(range(1000)) and len(set(order[:50] // 10)) == 5
     assert sorted(order[:50]) != list(order[:50])
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"total": 1000}))
-    monkeypatch.setattr("lib.training.batches.nearby_order", lambda n, rng: np.arange(n))
-    labels = torch.cat(
-        [labels for _, labels in make_loaders(data, TrainingParameters(batch_size=62)).train]
-    )
-    assert torch.equal(labels, torch.as_tensor(data.train_labels[: len(labels)]))
 
 
-def test_the_average_of_the_weights_is_what_remains(data):
-    learner, _, _ = trained(data, average=0.9)
-    averages = [callback for callback in learner.cbs if isinstance(callback, AverageWeights)]
-    assert len(averages) == 1 and not torch.equal(weights(learner), weights(trained(data)[0]))
-    measured = measure(predict_probabilities(learner.model, data.valid_images), data.valid_labels)
-    assert learner.recorder.values[-1][2] == pytest.approx(
-        measured["accuracy"]
-    )  # validation saw the average
+@pytest.mark.parametrize("memory, near", [(1000, True), (1e12, False)])
+def test_only_a_part_larger_than_memory_is_read_in_stretches(memory, near):
+    images = np.zeros((600_000, 1), np.uint8)
+    part = Characters(images, np.arange(600_000), [], 0)
+    order = ArrayLoader(part, bs=64, shuffle=True, memory=memory).get_idxs()
+    assert (len(set(order[:2000] // 262_144)) < len(set(order // 262_144))) == near or not near
+    assert (np.unique(order[:100_000] // 1024).size < 300) == near
 
 
-def test_an_average_is_the_weighted_mean_of_the_weights_after_each_step(data):
-    learner = make_learner(
-        data, TrainingParameters(precision="float32", average=0.5, batch_size=200)
-    )
-    seen = []
-
-    class Watch(Callback):
-        order = 0
-
-        def after_batch(self):
-            if self.training:
-                seen.append(weights(learner).clone())
-
-    learner.add_cb(Watch())
-    fit(learner, TrainingParameters(epochs=1), 1e-3)
-    expected = seen[0]
-    for steps, after in enumerate(seen[1:], 1):
-        decay = min(0.5, (1 + steps) / (10 + steps))
-        expected = decay * expected + (1 - decay) * after
-    assert torch.allclose(weights(learner), expected, atol=1e-6)
+# ---- predicting and measuring ----
 
 
 def test_views_are_the_image_and_its_neighbours(data):
-    image = torch.as_tensor(np.array(data.test_images[:1]))
-    assert torch.equal(shifted(image, 0, 0), image)
-    assert (
-        torch.equal(shifted(image, 1, -1)[0, 1:, :-1], image[0, :-1, 1:])
-        and shifted(image, 1, 0)[0, 0].sum() == 0
-    )
+    image = torch.tensor(data.test_images[:1])
+    assert torch.equal(shifted(image, 0, 0), image) and shifted(image, 1, 0)[0, 0].sum() == 0
+    assert torch.equal(shifted(image, 1, -1)[0, 1:, :-1], image[0, :-1, 1:])
 
 
 def test_probabilities_of_several_views_are_their_mean(data):
-    model = make_learner(data, TrainingParameters(precision="float32")).model
-    images = torch.as_tensor(np.array(data.test_images[:4]))
-    each = [
-        predict_probabilities(model, shifted(images, *shift).numpy())
-        for shift in [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
-    ]
-    assert np.allclose(
-        predict_probabilities(model, images.numpy(), views=5), np.mean(each, axis=0), atol=1e-6
-    )
+    model = make_learner(data, settings()).model
+    images = torch.tensor(data.test_images[:4])
+    shifts = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0)]
+    each = [predict_probabilities(model, shifted(images, *shift).numpy()) for shift in shifts]
+    mean = predict_probabilities(model, images.numpy(), views=5)
+    assert np.allclose(mean, np.mean(each, axis=0), atol=1e-6)
 
 
-def test_two_processes_train_one_network(data, capsys):
-    parameters = TrainingParameters(
-        precision="float32", batch_size=60, epochs=3, processes=2, average=0.5
-    )
-    learner = make_learner(data, parameters)
-    before = weights(learner)
-    assert fit(learner, parameters, 5e-3) > 0 and not torch.equal(before, weights(learner))
-    assert len(history(learner)) == 3 and len(learner.recorder.losses) == 3 * (
-        len(data.train_labels) // 60
-    )
-    assert capsys.readouterr().out.count("epoch 3/3") == 1
-    measured = measure(predict_probabilities(learner.model, data.valid_images), data.valid_labels)
-    assert learner.recorder.values[-1][2] == pytest.approx(measured["accuracy"], abs=0.02)
-    assert measured["accuracy"] > 0.2
-
-
-def test_two_processes_bring_back_their_best_weights(data):
-    parameters = TrainingParameters(
-        precision="float32", batch_size=60, epochs=1, processes=2, patience=1
-    )
-    learner = make_learner(data, parameters)
-    fit(learner, parameters, 5e-3)
-    assert len(history(learner)) == 1
-
-
-def test_a_process_that_fails_is_reported_in_one_sentence(data):
-    parameters = TrainingParameters(processes=2, precision="float32")
-    learner = make_learner(data, parameters)
-    learner.data_parameters = data.parameters.model_copy(
-        update={"source": "folder", "folder": "nowhere"}
-    )
-    with pytest.raises(InputError, match="with 2 processes failed: .*nowhere"):
-        fit(learner, parameters, 1e-3)
-
-
-def test_what_fastai_offers_works_on_a_learner(data):
-    import fastai.vision.learner  # noqa: F401  as `from fastai.vision.all import *` does
-
-    learner, _, _ = trained(data)
-    assert learner.lr_find(num_it=40, show_plot=False).valley > 0
-    interpretation = ClassificationInterpretation.from_learner(learner)
-    assert interpretation.confusion_matrix().sum() == len(data.valid_labels)
-    assert all(actual != predicted for actual, predicted, _ in interpretation.most_confused())
-    interpretation.plot_top_losses(4)
-    interpretation.show_results([3, 5])
-    learner.show_results(max_n=4)
-    probabilities, labels = learner.get_preds()
-    assert probabilities.shape == (len(data.valid_labels), 62) and torch.equal(
-        labels, torch.as_tensor(data.valid_labels)
-    )
-
-
-@pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back at once"
-)
-def test_freed_memory_is_kept_for_the_next_batch():
-    code = """if True:
-        import resource, torch
-        from lib.training.learner import keep_freed_memory
-        keep_freed_memory()
-        torch.ones(2**24)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        for _ in range(5): torch.ones(2**24)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
-    faults = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
-    assert (
-        int(faults) <= 2 * 16_384
-    )  # the pages of 64 MiB; given back and asked for anew, five times as many
-
-
-def test_a_preparation_does_not_fail_on_blank_images():
-    assert torch.isfinite(
-        fit_preparation(np.zeros((5, 28, 28), dtype=np.uint8))(
-            torch.zeros(1, 28, 28, dtype=torch.uint8)
-        )
-    ).all()
-
-
-def test_probabilities_of_an_image_do_not_depend_on_its_neighbours(data):
-    learner, _, _ = trained(data)
-    together = predict_probabilities(learner.model, data.test_images)
-    alone = predict_probabilities(learner.model, data.test_images[7:8])
+def test_probabilities_of_an_image_do_not_depend_on_its_neighbours(digits):
+    model = trained(digits, epochs=1).model
+    together = predict_probabilities(model, digits.test_images)
+    alone = predict_probabilities(model, digits.test_images[7:8])
     assert np.allclose(together[7], alone[0], atol=1e-4)
+
+
+def test_what_is_predicted_is_what_half_precision_can_keep(digits):
+    predictions = predict_parts(make_learner(digits, settings()).model, digits)
+    labels, probabilities = predictions["test"]
+    assert np.array_equal(labels, digits.test_labels) and predictions.keys() == {"valid", "test"}
+    assert np.array_equal(probabilities, probabilities.astype(np.float16).astype(np.float32))
+
+
+def test_measuring_counts_what_is_right_and_averages_the_loss():
+    measured = measure(np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]), np.array([0, 1]))
+    assert measured["accuracy"] == 0.5
+    assert measured["loss"] == pytest.approx(-(np.log(0.5) + np.log(0.3)) / 2)
+
+
+def test_metrics_hold_the_results_with_their_conditions(digits):
+    learn = trained(digits, epochs=1)
+    predictions = predict_parts(learn.model, digits)
+    metrics = training.measure_run(learn, digits, settings(epochs=1), RATE, 2.0, predictions)
+    required = """network seed schedule epochs epochs_run parameters train_accuracy valid_accuracy
+        test_accuracy test_loss seconds device dataset split n_train n_valid torch fastai"""
+    assert set(required.split()) <= set(metrics)
+    assert (metrics["n_test"], metrics["learning_rate"]) == (20, RATE)
+
+
+# ---- the machine ----
 
 
 def test_float16_is_refused_where_gradients_are_not_scaled():
@@ -330,18 +278,21 @@ def test_float32_is_taken_when_asked_for():
     assert choose_precision("float32", torch.device("cpu")) == torch.float32
 
 
-def test_measuring_counts_what_is_right_and_averages_the_loss():
-    measured = measure(np.array([[0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]), np.array([0, 1]))
-    assert measured["accuracy"] == 0.5 and measured["loss"] == pytest.approx(
-        -(np.log(0.5) + np.log(0.3)) / 2
-    )
+def test_a_preparation_does_not_fail_on_blank_images():
+    preparation = fit_preparation(np.zeros((5, 28, 28), dtype=np.uint8))
+    assert torch.isfinite(preparation(torch.zeros(1, 28, 28, dtype=torch.uint8))).all()
 
 
-def test_metrics_hold_the_results_with_their_conditions(data):
-    learner, parameters, seconds = trained(data)
-    metrics = measure_run(
-        learner, data, parameters, 1e-3, seconds, predict_parts(learner.model, data)
-    )
-    required = """network seed schedule epochs parameters train_accuracy valid_accuracy test_accuracy seconds device dataset split
-        n_train n_test torch fastai"""
-    assert set(required.split()) <= set(metrics) and metrics["n_test"] == 124
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives memory back")
+def test_freed_memory_is_kept_for_the_next_batch():
+    code = """if True:
+        import resource, torch
+        from lib.training.learner import keep_freed_memory
+        keep_freed_memory()
+        torch.ones(2**24)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5): torch.ones(2**24)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)"""
+    command = [sys.executable, "-c", code]
+    faults = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert int(faults) <= 2 * 16_384  # the pages of 64 MiB; asked for anew, five times as many

@@ -67,19 +67,12 @@ def predict_parts(model: torch.nn.Module, data: CharacterData, views: int = 1) -
     The probabilities are rounded to half precision, in which they are kept: what is measured now is
     what every chapter reads later.
     """
-    parts = {
-        "valid": (data.valid_labels, data.valid_images),
-        "test": (data.test_labels, data.test_images),
-    }
-    return {
-        part: (labels, rounded(predict_probabilities(model, images, views)))
-        for part, (labels, images) in parts.items()
-    }
-
-
-def rounded(probabilities: np.ndarray) -> np.ndarray:
-    """float32 values that half precision can hold."""
-    return probabilities.astype(np.float16).astype(np.float32)
+    predictions = {}
+    for part in ("valid", "test"):
+        probabilities = predict_probabilities(model, getattr(data, f"{part}_images"), views)
+        rounded = probabilities.astype(np.float16).astype(np.float32)
+        predictions[part] = getattr(data, f"{part}_labels"), rounded
+    return predictions
 
 
 def measure_run(

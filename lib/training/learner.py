@@ -24,14 +24,8 @@ from lib.errors import InputError
 from lib.files import PROGRESS, RATES, read_json
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import TrainingParameters
+from lib.training import callbacks
 from lib.training.batches import make_loaders
-from lib.training.callbacks import (
-    AverageWeights,
-    PlainProgress,
-    ReportProgress,
-    StopAtNaN,
-    someone_is_watching,
-)
 
 
 def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner:
@@ -55,23 +49,23 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
         cbs=callbacks_of(parameters, model.precision),
     )
     learner.scratch = scratch  # where the finder and early stopping keep weights; goes with it
-    if not someone_is_watching():
+    if not callbacks.someone_is_watching():
         learner.remove_cb(ProgressCallback)
         learner.logger = noop  # fastai would print a list per epoch
-        learner.add_cb(PlainProgress())
+        learner.add_cb(callbacks.PlainProgress())
     return learner
 
 
 def callbacks_of(parameters: TrainingParameters, precision: torch.dtype) -> list[Callback]:
     """What the parameters ask for, and the news of how far the training is."""
-    callbacks = [StopAtNaN()]
+    wanted = [callbacks.StopAtNaN()]
     if precision == torch.float16:
-        callbacks.append(MixedPrecision())  # scales the gradients
+        wanted.append(MixedPrecision())  # scales the gradients
     if parameters.average:
-        callbacks.append(AverageWeights(parameters.average))
+        wanted.append(callbacks.AverageWeights(parameters.average))
     if PROGRESS in os.environ:
-        callbacks.append(ReportProgress(Path(os.environ[PROGRESS])))
-    return callbacks
+        wanted.append(callbacks.ReportProgress(Path(os.environ[PROGRESS])))
+    return wanted
 
 
 def early_stopping(patience: int) -> list[Callback]:

@@ -8,20 +8,33 @@ outputs/<profile>/tracking/
 """
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
 from fastai.callback.core import Callback
 from filelock import FileLock
 
+from lib.errors import InputError
+
 PROJECT = "handwriting-experiment"
+MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "comet": "comet_ml", "mlflow": "mlflow"}
 
 
 def tracking(tracker: str, folder: Path) -> list[Callback]:
-    """fastai's callback that logs losses and rates for TensorBoard, if that is asked for."""
+    """fastai's callback that logs losses and rates for TensorBoard, if that is asked for.
+
+    Raises InputError where the tracker's library is missing, whichever tracker it is.
+    """
+    if tracker == "none":
+        return []
+    found = find_spec(MODULES[tracker])
+    if not (found and found.origin):  # a folder of that name has no origin
+        missing = f"the library {MODULES[tracker]}, which is not installed"
+        raise InputError(f"tracker {tracker} needs {missing}: `uv sync --extra {tracker}`.")
     if tracker != "tensorboard":
         return []
-    from fastai.callback.tensorboard import TensorBoardCallback  # an extra may not be installed
+    from fastai.callback.tensorboard import TensorBoardCallback  # it is an extra
 
     return [TensorBoardCallback(folder, trace_model=False, log_preds=False)]
 
