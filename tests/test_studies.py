@@ -53,7 +53,7 @@ def test_a_study_takes_the_profile_s_networks_and_seeds_unless_it_names_its_own(
 
 def test_a_run_s_name_tells_what_differs_from_the_profile_s_settings():
     runs = runs_of({"mine": {"augment": [0, 1], "epochs": [4, 6], "learning_rate": 0.01}}, epochs=6)
-    assert "custom-seed0-augment=1-learning_rate=0.01" in runs
+    assert "custom-seed0-learning_rate=0.01-augment=1" in runs
     assert "custom-seed0-epochs=4-learning_rate=0.01" in runs
 
 
