@@ -1,6 +1,6 @@
-"""Writes tests/samples, one image for each of five characters as a user might have them: python tests/make_samples.py
+"""Writes tests/samples, images as a user might have them: python tests/make_samples.py
 
-The characters are drawn by the project's own generator; ink is dark on paper that is lit from one side.
+The characters are drawn by the project's own generator; ink is dark on paper lit from one side.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ NAMES = "38Uae"
 
 
 def photographed(character: np.ndarray, side: int = 120) -> Image.Image:
-    """A character uint8 (28, 28) as grey ink on grey paper, `side` pixels square, with room around it."""
+    """A character uint8 (28, 28) as grey ink on grey paper, `side` pixels square."""
     ink = (
         np.asarray(
             Image.fromarray(character).resize((side * 2 // 3,) * 2, Image.Resampling.BICUBIC)

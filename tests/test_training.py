@@ -1,10 +1,10 @@
 """Batches, what a fit does with its parameters, and how its result is measured."""
 
 import platform
-import random
 import subprocess
 import sys
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -198,9 +198,10 @@ def test_a_part_on_a_device_gives_the_same_batches(data):
 
 def test_a_batch_is_shown_with_its_class_names(digits):
     loader = make_loaders(digits, settings()).train
-    random.seed(0)
-    axes = loader.show_batch(max_n=4) or __import__("matplotlib.pyplot").pyplot.gcf().axes
-    assert len(axes) == 4 and all(ax.get_title() in digits.class_names for ax in axes)
+    loader.show_batch(max_n=4)
+    titles = [ax.get_title() for ax in plt.gcf().axes]
+    plt.close("all")
+    assert len(titles) == 4 and set(titles) <= set(digits.class_names)
 
 
 def test_rows_of_a_large_file_are_shuffled_among_neighbours():
@@ -214,7 +215,6 @@ def test_only_a_part_larger_than_memory_is_read_in_stretches(memory, near):
     images = np.zeros((600_000, 1), np.uint8)
     part = Characters(images, np.arange(600_000), [], 0)
     order = ArrayLoader(part, bs=64, shuffle=True, memory=memory).get_idxs()
-    assert (len(set(order[:2000] // 262_144)) < len(set(order // 262_144))) == near or not near
     assert (np.unique(order[:100_000] // 1024).size < 300) == near
 
 

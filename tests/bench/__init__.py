@@ -1,16 +1,18 @@
-"""How fast the pieces are, each against what one would use otherwise; `invoke bench` prints it as a table.
+"""How fast the pieces are, each against what one would use otherwise; `invoke bench` prints it.
 
-Both sides of a comparison see the same images and take turns, in processes of their own, so that neither a busy
-machine nor the settings of the other favours one of them. Every number is a median; rates are per second.
+Both sides of a comparison see the same images and take turns, in processes of their own, so that
+neither a busy machine nor the settings of the other favours one of them. Every number is a median;
+rates are per second.
 """
 
-import functools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from bench.clock import epoch_rate, in_turn, own_process, peak_memory, settle, spread, timed
@@ -51,10 +53,26 @@ def quiet_learner(data, **settings):
     return learner, parameters
 
 
+def compared(ours: float, rival: float, name: str) -> dict[str, float]:
+    """Our rate, the rival's, and how many times as fast we are."""
+    return {"ours": ours, name: rival, "ratio": ours / rival}
+
+
+def shares(gflop: dict[str, float], seconds: dict[str, float], limit: str) -> dict[str, dict]:
+    """GFLOP/s of everything, and as a share of the one that is the limit."""
+    rates = {name: n / seconds[name] for name, n in gflop.items()}
+    return {name: {"GFLOP/s": rate, "share": rate / rates[limit]} for name, rate in rates.items()}
+
+
 def our_rate(network: str, per_class: int) -> float:
     """Our epoch, augmented, in the precision that suits the device."""
     data = load_data(per_class=per_class, test_per_class=1)
     return epoch_rate(quiet_learner(data, network=network, batch_size=BATCH_SIZE, augment=1.0)[0])
+
+
+def measured(process: ProcessPoolExecutor, rate: Callable[..., float], *given) -> float:
+    """What a function gives in another process."""
+    return process.submit(rate, *given).result()
 
 
 def bench_training(networks: list[str], repeats: int, per_class: int) -> dict:
@@ -64,21 +82,19 @@ def bench_training(networks: list[str], repeats: int, per_class: int) -> dict:
     with tempfile.TemporaryDirectory() as folder, own_process() as ours, own_process() as stock:
         write_pngs(Path(folder), data.train_images, data.train_labels)
         for network in networks:
-            rates = in_turn(
-                repeats,
-                {
-                    "ours": lambda: ours.submit(our_rate, network, per_class).result(),
-                    "stock": lambda: stock.submit(stock_rate, network, folder).result(),
-                },
-            )
-            rows[network] = rates | {"ratio": rates["ours"] / rates["stock"]}
+            contestants = {
+                "ours": partial(measured, ours, our_rate, network, per_class),
+                "stock": partial(measured, stock, stock_rate, network, folder),
+            }
+            rows[network] = compared(*in_turn(repeats, contestants).values(), "stock")
     return rows
 
 
 def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
-    """Training steps beside a matrix product in the same precision, GFLOP/s and share; augmentation beside custom's step.
+    """Training steps beside a matrix product, GFLOP/s and share; augmentation beside a step.
 
-    A step counts as three forward passes: one forward, one for the gradient of the inputs, one of the weights.
+    All are of the same precision. A step counts as three forward passes: one forward, one for the
+    gradient of the inputs, one of the weights.
     """
     import torch
     import torch.nn.functional as F
@@ -119,21 +135,11 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
             3 * sum(row["mflops"] for row in layer_table(model.network)) / 1e3 * BATCH_SIZE
         )
         model.to(device).train()
-        steps[network] = functools.partial(
-            training_step, model, torch.optim.AdamW(model.parameters())
-        )
-    steps |= {name: functools.partial(change.encodes, images) for name, change in changes.items()}
-    took = in_turn(
-        repeats, {name: functools.partial(seconds, step) for name, step in steps.items()}
-    )
-    limit = gflop["matrix product"] / took["matrix product"]
-    rates = {
-        name: {"GFLOP/s": n / took[name], "share": n / took[name] / limit}
-        for name, n in gflop.items()
-    }
-    return rates | {
-        name: {"part of custom's step": took[name] / took["custom"]} for name in changes
-    }
+        steps[network] = partial(training_step, model, torch.optim.AdamW(model.parameters()))
+    steps |= {name: partial(change.encodes, images) for name, change in changes.items()}
+    took = in_turn(repeats, {name: partial(seconds, step) for name, step in steps.items()})
+    parts = {name: {"part of custom's step": took[name] / took["custom"]} for name in changes}
+    return shares(gflop, took, "matrix product") | parts
 
 
 def our_load(archive: str, folder: str) -> tuple[float, float, int]:
@@ -145,7 +151,7 @@ def our_load(archive: str, folder: str) -> tuple[float, float, int]:
 
 
 def bench_archive(archive: Path, repeats: int) -> dict:
-    """Seconds of the first and second load of a ByClass-size archive, and peak memory as a multiple of its data."""
+    """Seconds of two loads of a ByClass-size archive, and peak memory as a multiple of it."""
     found = {"ours": [], "torchvision": []}
     for _ in range(repeats):
         for name, load in (("ours", our_load), ("torchvision", torchvision_load)):
@@ -180,42 +186,37 @@ def our_loader_rate(archive: str, folder: str) -> float:
 
 
 def bench_loader(archive: Path, repeats: int, n: int = 20_480) -> dict:
-    """Images per second of the loader alone: ours over all images, torchvision's over n of them, and the ratio."""
+    """Images per second of the loader alone: ours over all, torchvision's over n of them."""
     with tempfile.TemporaryDirectory() as folder, own_process() as ours, own_process() as rival:
-        rates = in_turn(
-            repeats,
-            {
-                "ours": lambda: ours.submit(our_loader_rate, str(archive), folder).result(),
-                "torchvision": lambda: rival.submit(
-                    torchvision_loader_rate, str(archive), folder, n, BATCH_SIZE
-                ).result(),
-            },
-        )
-    return {"images/s": rates | {"ratio": rates["ours"] / rates["torchvision"]}}
+        given = str(archive), folder
+        contestants = {
+            "ours": partial(measured, ours, our_loader_rate, *given),
+            "theirs": partial(measured, rival, torchvision_loader_rate, *given, n, BATCH_SIZE),
+        }
+        rates = in_turn(repeats, contestants)
+    return {"images/s": compared(*rates.values(), "torchvision")}
 
 
 def mnist_run(epochs: int, seed: int, archive: str) -> tuple[float, float]:
     """Seconds of training and test accuracy, predicted from one view."""
     from lib.training.evaluate import measure, predict_probabilities
-    from lib.training.learner import fit
 
     data = load_data(source="emnist", split="mnist", archive=archive)
     learner, parameters = quiet_learner(data, epochs=epochs, seed=seed, **MNIST_RECIPE)
     with learner.no_bar(), learner.no_logging():
-        seconds = fit(learner, parameters, parameters.learning_rate)
-    return seconds, measure(
-        predict_probabilities(learner.model, data.test_images), data.test_labels
-    )["accuracy"]
+        seconds = timed(lambda: learner.fit_one_cycle(epochs, parameters.learning_rate))
+    probabilities = predict_probabilities(learner.model, data.test_images)
+    return seconds, measure(probabilities, data.test_labels)["accuracy"]
 
 
-def bench_mnist(archive: str) -> dict:
-    """Seconds of training and test accuracy on MNIST of the runs that aim at 99.0 and 99.5 %: median and range."""
+def bench_mnist(archive: str, seeds: int = SEEDS) -> dict:
+    """Training on MNIST that aims at 99.0 and 99.5 %: seconds and accuracy, median and range."""
     rows = {}
     for aim, epochs in MNIST_EPOCHS.items():
-        seconds, accuracies = zip(*(mnist_run(epochs, seed, archive) for seed in range(SEEDS)))
+        seconds, accuracies = zip(*(mnist_run(epochs, seed, archive) for seed in range(seeds)))
         rows[aim] = {
             "epochs": epochs,
-            "seeds": SEEDS,
+            "seeds": seeds,
             "seconds": spread(seconds),
             "accuracy": spread(accuracies),
         }
@@ -236,7 +237,7 @@ def bench_generator(repeats: int, per_class: int = 100) -> dict:
 
 
 def byclass_epoch(archive: str, folder: str) -> tuple[float, float]:
-    """Seconds of an augmented epoch of the custom network on ByClass's size, and peak memory in GB, libraries included."""
+    """Seconds of an augmented epoch of ByClass's size, and peak memory in GB, with libraries."""
     os.environ["HANDWRITING_DATA"] = folder
     data = load_data(source="emnist", archive=archive)
     rate = epoch_rate(quiet_learner(data, network="custom", batch_size=BATCH_SIZE, augment=1.0)[0])
@@ -274,13 +275,14 @@ def bench_start(repeats: int) -> dict:
 
 
 def run(mnist: str = "", repeats: int = 5, say: Callable[[str], None] = print) -> dict[str, dict]:
-    """Every measurement under the name of its function, with the machine's description; MNIST only where an archive of it is given.
+    """Every measurement under the name of its function, with the machine's description.
 
-    `say` is told what is going on.
+    MNIST only where an archive of it is given. `say` is told what is going on.
     """
     from fastai.torch_core import default_device
 
-    from lib.runs import device_name, versions
+    from lib.models import versions
+    from lib.runs import device_name
     from lib.training.learner import choose_precision
 
     device, networks = default_device(), ["lenet", "custom", "resnet"]

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
@@ -31,6 +32,8 @@ def main() -> None:
     parser.add_argument("--archive", default="")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.archive and not Path(options.archive).is_file():
+        parser.exit(2, f"--archive {options.archive}: there is no such file.\n")
     console, notes = Console(highlight=False), Console(stderr=True, highlight=False)
     results = bench.run(options.archive, say=lambda line: notes.print(line, soft_wrap=True))
     if options.json:

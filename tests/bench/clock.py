@@ -12,12 +12,12 @@ from lib.errors import InputError
 
 
 def own_process() -> ProcessPoolExecutor:
-    """One process that starts bare and stays for all the calls it is given; it starts workers as a script would."""
+    """One process that starts bare and stays for all its calls; its workers start as a script's."""
     return ProcessPoolExecutor(1, get_context("spawn"), start_workers_by, (get_start_method(),))
 
 
 def start_workers_by(method: str) -> None:
-    """Has this process start its workers so; those of a bare process would start bare as well, which takes seconds."""
+    """Has this process start its workers so: those of a bare one start bare, in seconds."""
     set_start_method(method, force=True)
 
 

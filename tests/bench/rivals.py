@@ -1,4 +1,4 @@
-"""What `invoke bench` compares with: fastai and torchvision as their tutorials use them, on the same images."""
+"""What `invoke bench` compares with: fastai and torchvision as in their tutorials, same images."""
 
 import gzip
 import shutil
@@ -15,7 +15,7 @@ BYCLASS_TRAIN, BYCLASS_TEST = 697_932, 116_323
 
 
 def stock_rate(network: str, folder: str) -> float:
-    """fastai's epoch as its tutorials write it: PNG files, one Python object per image, two workers, no augmentation."""
+    """fastai's epoch as in its tutorials: PNG files, an object per image, two workers."""
     from fastai.vision.all import (
         CategoryBlock,
         CrossEntropyLossFlat,
@@ -53,7 +53,7 @@ def write_pngs(folder: Path, images: np.ndarray, labels: np.ndarray) -> None:
 def write_archive(
     path: Path, n_train: int = BYCLASS_TRAIN, n_test: int = BYCLASS_TEST, per_class: int = 200
 ) -> None:
-    """An archive of ByClass in the official layout and size: generated characters, repeated in a random order."""
+    """An archive of ByClass in the official layout and size, of generated characters, repeated."""
     from lib.data import strokes
 
     images, labels = strokes.generate(per_class)
@@ -106,7 +106,10 @@ def torchvision_load(archive: str, folder: str) -> tuple[float, float, int]:
 
 
 def torchvision_loader_rate(archive: str, folder: str, n: int, batch_size: int) -> float:
-    """Images per second of torchvision's EMNIST through a DataLoader with two workers; the folder keeps what is unpacked."""
+    """Images per second of torchvision's EMNIST through a DataLoader with two workers.
+
+    The folder keeps what is unpacked.
+    """
     from torch.utils.data import DataLoader, Subset
     from torchvision.transforms import ToTensor
 
