@@ -59,6 +59,10 @@ def run_all(
     chosen = running.notebook_named(notebook, notebooks) if notebook else ""
     loaded = load_profile(profile, settings)
     outputs = outputs_folder(loaded.outputs)
+    if loaded.tracker != "none":
+        from lib.training import tracking  # fastai takes seconds
+
+        tracking(loaded.tracker, outputs)  # says so at once if its library is missing
     outcomes = running.run_all(
         loaded, checksum_of, int(jobs or 0), chosen, scheduler, force, notebooks
     )
