@@ -51,7 +51,7 @@ def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
     Results hold no paths: `archive` or `folder` say where the source is. Raises InputError as
     load_data does, and where what is there now is not what the run was given.
     """
-    values = {key: row[key] for key in DataParameters.model_fields if key in row}
+    values = {key: row[key] for key in DataParameters.model_fields if row.get(key, "") != ""}
     plain = {
         key: value.item() if isinstance(value, np.generic) else value
         for key, value in values.items()
