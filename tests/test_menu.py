@@ -128,7 +128,7 @@ def test_status_tells_what_is_fresh_what_is_not_and_why(folder, capsys):
     assert any(row.startswith("01-explore-data failed 0:02") for row in rows)
     assert any(row.endswith("RuntimeError: no data") for row in rows)
     trained = [row for row in rows if row.startswith(CUSTOM)]
-    assert trained[0].startswith(f"{CUSTOM} stale 0:02")
+    assert trained[0].startswith(f"{CUSTOM} stale 0:0")
     assert trained[0].endswith("parameter epochs: 4 -> 5")
     assert "03-train resnet-seed0 never run" in rows
 

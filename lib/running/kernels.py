@@ -29,7 +29,7 @@ INLINE = "module://matplotlib_inline.backend_inline"  # matplotlib reads it when
 LONGEST = 80  # characters of a folder in which sockets can lie: a socket's whole path may have 107
 
 
-class ForkedKernel(multiprocessing.get_context("forkserver").Process):
+class ForkedKernel(getattr(multiprocessing.context, "ForkServerProcess", object)):  # not on Windows
     """A kernel as a child of the fork server, with what jupyter_client asks of a subprocess.Popen.
 
     It ends with the process that asked for it, and with the server.

@@ -68,7 +68,7 @@ def log_wandb(metrics: dict, epochs: list[dict], folder: Path) -> None:
 
 def log_comet(metrics: dict, epochs: list[dict], folder: Path) -> None:
     """To the server where an API key is known, else into the folder."""
-    import comet_ml
+    import comet_ml  # an extra, and slow to import
 
     config = comet_ml.ExperimentConfig(
         name=folder.name,
@@ -87,7 +87,7 @@ def log_comet(metrics: dict, epochs: list[dict], folder: Path) -> None:
 
 def log_mlflow(metrics: dict, epochs: list[dict], folder: Path) -> None:
     """To the server that MLFLOW_TRACKING_URI names, else into a database beside the folder."""
-    import mlflow
+    import mlflow  # an extra, and slow to import
 
     store = folder.parent / "mlflow.db"
     with FileLock(folder.parent / "mlflow.lock"):  # two runs may end at once
