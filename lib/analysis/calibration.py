@@ -51,7 +51,7 @@ def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -
     return {"temperature": temperature, "likelihoods": rounded}
 
 
-def reliability(probabilities: np.ndarray, actual: np.ndarray, bins: int = 15) -> "pd.DataFrame":  # noqa: F821  imported below
+def reliability(probabilities, actual, bins: int = 15) -> "pd.DataFrame":  # noqa: F821
     """Images by how sure their answer is: confidence (mean), accuracy and images of each bin.
 
     The bins are equal steps from 0 to 1; empty ones are left out.
