@@ -323,7 +323,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path):
     files.write_json(tmp_path / "a.json", [1])
     with pytest.raises(TypeError):
         files.write_json(tmp_path / "a.json", [1, object()])
-    assert files.read_json(tmp_path / "a.json") == [1] and len(list(tmp_path.iterdir())) == 1
+    assert files.read_json(tmp_path / "a.json", list) == [1] and len(list(tmp_path.iterdir())) == 1
 
 
 def test_damaged_json_names_its_file(tmp_path):

@@ -191,7 +191,7 @@ def changed(tmp_path, monkeypatch):
 def test_a_changed_plotting_function_trains_nothing(changed):
     stale = changed("lib/plots.py", "import ", "more = 1\nimport ")
     assert {EXPLORE, FIND} <= set(stale) and not [name for name in stale if TRAIN in name]
-    assert stale[EXPLORE] == ["lib plots.py"]
+    assert "lib plots.py" in stale[EXPLORE]
 
 
 def test_a_changed_reader_of_data_makes_nothing_stale(changed):

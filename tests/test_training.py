@@ -22,6 +22,8 @@ from lib.training.batches import ArrayLoader, Characters, make_loaders, nearby_o
 from lib.training.evaluate import measure, shifted
 from lib.training.learner import choose_precision, fit_preparation
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data() -> CharacterData:
