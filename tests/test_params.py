@@ -188,3 +188,6 @@ def test_the_names_of_the_networks_are_those_of_the_table():
     from lib.networks import NETWORKS
 
     assert params.network_names() == list(NETWORKS)
+
+
+pytestmark = __import__("pytest").mark.slow
