@@ -39,12 +39,8 @@ LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # someo
 
 
 def outputs_folder(name: str) -> Path:
-    """A profile's folder: as given if absolute, else below $HANDWRITING_OUTPUTS or the repository.
-
-    What comes with the repository is read from there where the environment names another place.
-    """
-    folder = Path(os.environ.get("HANDWRITING_OUTPUTS", ROOT)) / name
-    return folder if folder.exists() or not (ROOT / name / RESULTS).exists() else ROOT / name
+    """A profile's folder: as given if absolute, else in $HANDWRITING_OUTPUTS or the repository."""
+    return Path(os.environ.get("HANDWRITING_OUTPUTS", ROOT)) / name
 
 
 def run_name(network: str, seed: int, differing: dict[str, Any] | None = None) -> str:

@@ -1,7 +1,9 @@
 import os
 import shutil
+from contextlib import suppress
 
 import plans
+import psutil
 import pytest
 
 
@@ -16,11 +18,11 @@ def data(tmp_path, monkeypatch):
 def folder(tmp_path, monkeypatch):
     """A folder of tiny notebooks in place of the real ones, and of their results."""
     plans.write_all(tmp_path)
-    (tmp_path / "outputs" / "reference").mkdir(parents=True)  # else the repository's is meant
     monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path))
     yield tmp_path
     for process in plans.notebook_processes(tmp_path):
-        process.kill()  # of a test that has failed
+        with suppress(psutil.NoSuchProcess):
+            process.kill()  # of a test that has failed
 
 
 @pytest.fixture(scope="module")

@@ -21,8 +21,6 @@ from lib.models import round_weights
 from lib.runs import save_run
 from lib.training.checkpoint import load_whole, only_one_training
 
-pytestmark = pytest.mark.slow
-
 LONG = settings(epochs=24, average=0.9, augment=1.0, batch_size=64)
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["pytest", "lib.training", "trainings", "tqdm"])

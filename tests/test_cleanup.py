@@ -7,8 +7,6 @@ from PIL import Image
 from lib.data.cleanup import convert, steps
 from lib.errors import InputError
 
-pytestmark = pytest.mark.slow
-
 
 def letter_l(paper=255, ink=0, size=100):
     """A grey L, (size, size) uint8: its mass lies left and below."""

@@ -21,8 +21,6 @@ from lib.running.notebook import visible_cards
 from lib.running.plan import EXPLORE, FIND, TRAIN, only_one_run
 from lib.running.staleness import read_record
 
-pytestmark = pytest.mark.slow
-
 
 def states_of(steps, jobs=1, threads=1, **options):
     return plans.states(run_steps(steps, jobs, threads, **options))

@@ -11,8 +11,6 @@ from PIL import Image
 
 from lib.files import ROOT
 
-pytestmark = pytest.mark.slow
-
 
 def draw(path, kind, rng):
     """A bar, a ring or a cross on paper, a little elsewhere each time: easy to tell apart."""

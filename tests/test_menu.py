@@ -236,6 +236,3 @@ def test_clean_is_refused_while_the_profile_runs(folder):
 def test_a_missing_archive_is_reported_before_anything_is_measured():
     done = invoke("bench", "--archive", "nowhere.zip")
     assert done.returncode == 2 and "nowhere.zip: there is no such file" in done.stderr
-
-
-pytestmark = __import__("pytest").mark.slow

@@ -14,8 +14,6 @@ from lib.models import save_model
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.reading import Recogniser, onnx_file
 
-pytestmark = pytest.mark.slow
-
 IMAGES = generate(per_class=17, part="test")[0][:1000]
 
 

@@ -14,8 +14,6 @@ from playwright.sync_api import expect
 
 from lib.files import ROOT
 
-pytestmark = pytest.mark.slow
-
 LONG = 120_000  # milliseconds that a busy machine may take
 CARD = ".hw-card"
 ROUND = [

@@ -188,6 +188,3 @@ def test_the_names_of_the_networks_are_those_of_the_table():
     from lib.networks import NETWORKS
 
     assert params.network_names() == list(NETWORKS)
-
-
-pytestmark = __import__("pytest").mark.slow

@@ -377,6 +377,3 @@ def test_what_is_not_a_number_is_written_as_null(tmp_path):
     nan = float("nan")
     write_json(tmp_path / "found.json", {"std": nan, "rows": [{"low": nan, "n": 1}]})
     assert read_json(tmp_path / "found.json") == {"std": None, "rows": [{"low": None, "n": 1}]}
-
-
-pytestmark = __import__("pytest").mark.slow

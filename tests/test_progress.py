@@ -9,8 +9,6 @@ from rich.console import Console
 from lib.running.plan import Outcome, Step
 from lib.running.progress import Display, clock
 
-pytestmark = pytest.mark.slow
-
 FIRST, SECOND = (
     Step(f"03-train {run}", "03-train.ipynb", "outputs/none", {}, run=run, networks=[run[:-6]])
     for run in ("lenet-seed0", "custom-seed0")

@@ -21,8 +21,6 @@ from lib.reading import Recogniser
 from lib.reading.recogniser import NOT_A_CHARACTER
 from lib.reading.shipped import CARD, as_page, measured
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def recogniser():

@@ -13,8 +13,6 @@ from PIL import Image
 from lib.errors import InputError
 from lib.report import explorer, readme, stale_pages, write_page
 
-pytestmark = pytest.mark.slow
-
 HOSTILE = "<script>document.title='broken'</script>"
 NAMES = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", HOSTILE]
 PIXEL = (

@@ -356,6 +356,3 @@ def test_a_run_s_folder_is_named_after_what_differs():
     differing = {"epochs": 3, "learning_rate": 0.0030, "start": "/some/file"}
     name = "custom-seed0-epochs=3-learning_rate=0.003-start=some_file"
     assert files.run_name("custom", 0, differing) == name
-
-
-pytestmark = __import__("pytest").mark.slow

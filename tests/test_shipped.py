@@ -12,8 +12,6 @@ from lib.params import DataParameters, TrainingParameters
 from lib.reading import Recogniser
 from lib.reading.shipped import CARD, CASES, LOOK_ALIKE, SharedCrossEntropy, harder, pretrain, share
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize(
     ("pair", "expected"),

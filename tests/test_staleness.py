@@ -270,6 +270,3 @@ def test_the_record_tells_where_each_value_came_from(folder):
 def test_a_run_of_a_study_tells_which(folder):
     step = planned(folder, studies={"long": {"epochs": 9}})[f"{CUSTOM}-epochs=9"]
     assert step.origins["epochs"] == "study long"
-
-
-pytestmark = __import__("pytest").mark.slow

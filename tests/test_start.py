@@ -14,8 +14,6 @@ from lib.models import round_weights, save_model
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.training import load_start
 
-pytestmark = pytest.mark.slow
-
 IMAGES = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
 
 

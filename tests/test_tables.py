@@ -84,6 +84,3 @@ def test_the_results_of_the_networks_stand_in_a_table_with_their_data():
     row |= {"epochs_run": 3} | dict.fromkeys(tables.MEASURED[:2] + ("train_accuracy",), 0.5)
     table = tables.results_table([row])
     assert table.title == "accuracy on strokes, 3,100 test images" and table.row_count == 1
-
-
-pytestmark = __import__("pytest").mark.slow

@@ -15,8 +15,6 @@ from lib.files import ROOT
 from lib.training import history, log_elsewhere, trackers, tracking
 from lib.training.trackers import MODULES
 
-pytestmark = pytest.mark.slow
-
 HISTORY = pd.DataFrame({"epoch": [1, 2], "train_loss": [3.0, 2.0], "valid_loss": [2.5, 1.5]})
 
 
@@ -25,9 +23,9 @@ def characters():
     return load_data(per_class=10, test_per_class=2, split="digits")
 
 
-def logged(characters, folder, **others):
-    """A learner whose training TensorBoard has logged in the folder."""
-    return trained(characters, cbs=tracking("tensorboard", folder), **others)
+def logged(characters, log, **others):
+    """A learner whose training TensorBoard has logged in the folder `log`."""
+    return trained(characters, cbs=tracking("tensorboard", log), **others)
 
 
 def scalars(folder, name):
@@ -67,7 +65,6 @@ def test_the_finder_is_not_logged(characters, tmp_path):
     assert not (tmp_path / "log").exists()
 
 
-@pytest.mark.slow  # not adapted yet: its helper took another argument
 def test_a_training_that_goes_on_logs_the_epochs_that_were_left(characters, tmp_path):
     logged(characters, tmp_path / "log", folder=tmp_path, stop=1)
     learn = logged(characters, tmp_path / "log", folder=tmp_path)

@@ -22,8 +22,6 @@ from lib.training.batches import ArrayLoader, Characters, make_loaders, nearby_o
 from lib.training.evaluate import measure, shifted
 from lib.training.learner import choose_precision, fit_preparation
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def data() -> CharacterData:
@@ -57,13 +55,12 @@ def test_the_same_seed_trains_the_same_weights_and_another_others(digits):
 
 
 @pytest.mark.parametrize(
-    "schedule, highest, last",
-    [("one_cycle", RATE, RATE / 1000), ("triangular2", RATE, RATE / 20), ("constant", RATE, RATE)],
+    "schedule, last", [("one_cycle", RATE / 100), ("triangular2", RATE / 9), ("constant", RATE)]
 )
-def test_the_rate_follows_the_schedule(digits, schedule, highest, last):
+def test_the_rate_follows_the_schedule(digits, schedule, last):
     learn = trained(digits, epochs=2, schedule=schedule, batch_size=8)
     rates = learn.recorder.hps["lr"]
-    assert max(rates) == pytest.approx(highest, rel=0.1) and rates[-1] <= last * 1.001
+    assert max(rates) == pytest.approx(RATE, rel=0.1) and rates[-1] <= last * 1.001
 
 
 def test_triangular2_halves_its_second_peak():

@@ -186,6 +186,9 @@ def refresh() -> None:
     run_all(REFERENCE, [])
     with tempfile.TemporaryDirectory() as scratch:
         environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
+        (Path(scratch) / "outputs").mkdir()
+        kept = ROOT / "outputs" / REFERENCE  # the chapters read it, and leave their findings there
+        (Path(scratch) / "outputs" / REFERENCE).symlink_to(kept, target_is_directory=True)
         for notebook in sorted(running.NOTEBOOKS.glob("*.ipynb")):
             console.print(f"{notebook.stem}: started")
             store(notebook, environment)
