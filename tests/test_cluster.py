@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import plans
@@ -20,6 +21,8 @@ from lib.running.cluster import jobs_at_once, process_for, run_steps
 from lib.running.notebook import visible_cards
 from lib.running.plan import EXPLORE, FIND, TRAIN, only_one_run
 from lib.running.staleness import read_record
+
+pytestmark = pytest.mark.slow  # processes are started, killed and waited for
 
 
 def states_of(steps, jobs=1, threads=1, **options):
@@ -162,6 +165,13 @@ def start(folder, module, *arguments):
     )
 
 
+def end(process):
+    """Ends a process, if no test has done so."""
+    with suppress(psutil.NoSuchProcess):
+        process.kill()
+    process.wait()
+
+
 @pytest.fixture
 def scheduler(folder):
     """A scheduler without workers: its address and process."""
@@ -170,8 +180,7 @@ def scheduler(folder):
     while not file.exists() or not file.read_text():
         time.sleep(0.1)
     yield json.loads(file.read_text())["address"], process
-    process.kill()
-    process.wait()
+    end(process)
 
 
 @pytest.fixture
@@ -180,8 +189,7 @@ def cluster(folder, scheduler):
     workers = [start(folder, "dask_worker", scheduler[0], "--nthreads", "1") for _ in range(2)]
     yield *scheduler, workers
     for process in [*workers, scheduler[1]]:
-        process.kill()
-        process.wait()
+        end(process)
     assert plans.wait_until_gone(folder) == []
 
 

@@ -8,6 +8,7 @@ import pytest
 from lib.running.notebook import NotebookProcess, run_step
 from lib.running.plan import EXPLORE
 
+pytestmark = pytest.mark.slow  # each test waits for processes
 TRAINS = "from lib import training"  # what has the kernels start warm
 SAME = [
     "import os, sys, torch, numpy as np, matplotlib.pyplot as plt, pandas as pd\n" + TRAINS,

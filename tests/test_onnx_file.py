@@ -52,7 +52,8 @@ def probabilities(path, images):
 
 @pytest.mark.parametrize(
     "network, n_classes",
-    [("lenet", 62), ("custom", 62), ("custom", 10), ("resnet", 62), ("resnet18-56", 62)],
+    [("lenet", 62), ("custom", 62), ("custom", 10), ("resnet", 62)]
+    + [pytest.param("resnet18-56", 62, marks=pytest.mark.slow)],
 )
 def test_an_exported_network_answers_as_torch_does(tmp_path, network, n_classes):
     path = made(tmp_path, network, n_classes)

@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 
 from lib.files import ROOT
 
+pytestmark = pytest.mark.slow  # most need a browser and a server
 LONG = 120_000  # milliseconds that a busy machine may take
 CARD = ".hw-card"
 ROUND = [

@@ -36,7 +36,9 @@ def digits() -> CharacterData:
 # ---- fitting ----
 
 
-@pytest.mark.parametrize("network", ["lenet", "custom", "resnet"])
+@pytest.mark.parametrize(
+    "network", ["lenet", "custom", pytest.param("resnet", marks=pytest.mark.slow)]
+)
 def test_a_network_memorises_one_batch(data, network):
     model = make_learner(data, TrainingParameters(network=network)).model.train()
     xb, yb = torch.tensor(data.train_images[:20]), torch.tensor(data.train_labels[:20])
