@@ -20,11 +20,8 @@ UNCALIBRATED = {"temperature": 1.0, "likelihoods": []}  # as they are, and sets 
 
 def versions() -> dict:
     """Versions of what a result depends on."""
-    return {
-        "torch": torch.__version__,
-        "fastai": version("fastai"),
-        "python": platform.python_version(),
-    }
+    python = platform.python_version()
+    return {"torch": torch.__version__, "fastai": version("fastai"), "python": python}
 
 
 def round_weights(model: PreparedNetwork) -> None:
@@ -46,12 +43,8 @@ def save_model(
 
     Kernels and matrices are kept in half precision: call `round_weights` before measuring.
     """
-    about = {
-        "network": network,
-        "class_names": class_names,
-        "calibration": calibration or UNCALIBRATED,
-        "versions": versions(),
-    }
+    about = {"network": network, "class_names": class_names}
+    about |= {"calibration": calibration or UNCALIBRATED, "versions": versions()}
     rounded = {name for name, weights in model.named_parameters() if weights.dim() > 1}
     weights = {
         name: (value.half() if name in rounded else value).contiguous().cpu()
@@ -66,18 +59,19 @@ def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
     """A model in float32, ready to predict, and its class names; InputError if it is none."""
     about = read_about(path)
     name, class_names = about["network"], about["class_names"]
+    n_classes = len(class_names)
     with _refused(path):
         with torch.device("meta"):  # shapes alone, no memory for what the file may not hold
-            fitting = PreparedNetwork(make_network(name, len(class_names)), Preparation())
+            fitting = PreparedNetwork(make_network(name, n_classes), Preparation()).state_dict()
         with safe_open(path, "pt") as file:
-            held = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
-        if held != {key: tuple(value.shape) for key, value in fitting.state_dict().items()}:
-            expected = f"the network '{name}' for {len(class_names)} classes"
+            held = {key: file.get_slice(key).get_shape() for key in file.keys()}
+        if held != {key: list(value.shape) for key, value in fitting.items()}:
+            expected = f"the network '{name}' for {n_classes} classes"
             raise ValueError(f"its weights are not those of {expected}")
-        model = PreparedNetwork(make_network(name, len(class_names)), Preparation()).eval()
+        model = PreparedNetwork(make_network(name, n_classes), Preparation()).eval()
         model.load_state_dict(load_file(path))
+        white_and_black = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1)
         with torch.no_grad():
-            white_and_black = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1)
             logits = model(white_and_black.expand(2, 28, 28))
         if not torch.isfinite(logits).all():
             raise ValueError("its answers are not numbers")
@@ -90,10 +84,7 @@ def read_calibration(path: Path) -> dict:
 
 
 def read_about(path: Path) -> dict:
-    """What a model file says of itself: network, class_names, calibration and versions.
-
-    Raises InputError if it is none of ours.
-    """
+    """A model file's network, class_names, calibration and versions; InputError if it is none."""
     with _refused(path):
         if not Path(path).is_file():
             raise ValueError("there is no such file")
@@ -130,18 +121,15 @@ def _check_calibration(calibration: object) -> None:
     if not isinstance(calibration, dict):
         raise ValueError("it holds no calibration")
     temperature, likelihoods = calibration.get("temperature"), calibration.get("likelihoods")
-    if not _is_number(temperature) or not 0.01 <= temperature <= 100:
+    numbers = (int, float)  # no truth values
+    if type(temperature) not in numbers or not 0.01 <= temperature <= 100:
         raise ValueError("its temperature is not a number from 0.01 to 100")
     if not isinstance(likelihoods, list) or not all(
-        _is_number(value) and 0 <= value <= 1 for value in likelihoods
+        type(value) in numbers and 0 <= value <= 1 for value in likelihoods
     ):
         raise ValueError("its likelihoods are not a list of numbers from 0 to 1")
     if likelihoods != sorted(likelihoods):
         raise ValueError("its likelihoods are not sorted")
-
-
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float)  # no truth values
 
 
 def _is_text(value: object) -> bool:

@@ -179,9 +179,8 @@ NETWORKS = {
 class Preparation(nn.Module):
     """The only step from stored images to a network: uint8 (B, 28, 28) to float32 (B, 1, 28, 28).
 
-    Subtracts the image `mean` (28, 28), or one number from every pixel, and divides by `std`, both
-    on the scale of 0 to 255. They are stored with the weights: training and prediction cannot
-    differ. (The original subtracted the mean image in training, and not in the test.)
+    Subtracts the image `mean` (28, 28), or one number, and divides by `std`, both from 0 to 255.
+    Stored with the weights: training and prediction cannot differ (those of the original did).
     """
 
     def __init__(self, mean: Tensor | float = 0.0, std: float = 255.0):
@@ -231,8 +230,8 @@ def count_parameters(module: nn.Module) -> int:
 def layer_table(network: nn.Module) -> list[dict]:
     """One row per layer that holds weights or changes the shape, in the order of a forward pass.
 
-    Each has `layer`, `shape` (without the batch), `parameters` and `mflops`: millions of operations
-    per image in convolutions and dense layers; a multiplication and an addition count as two.
+    `shape` is without the batch; `mflops`: millions of operations per image in convolutions and
+    dense layers; a multiplication and an addition count as two.
     """
     rows = []
 
@@ -241,9 +240,8 @@ def layer_table(network: nn.Module) -> list[dict]:
             return
         per_output = layer.weight[0].numel() if isinstance(layer, (nn.Conv2d, nn.Linear)) else 0
         row = {"layer": type(layer).__name__, "shape": tuple(output.shape[1:])}
-        row["parameters"] = count_parameters(layer)
-        row["mflops"] = 2 * per_output * output[0].numel() / 1e6
-        rows.append(row)
+        mflops = 2 * per_output * output[0].numel() / 1e6
+        rows.append(row | {"parameters": count_parameters(layer), "mflops": mflops})
 
     with torch.no_grad(), register_module_forward_hook(note):
         deepcopy(network).eval()(torch.zeros(1, 1, 28, 28))

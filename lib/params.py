@@ -19,9 +19,8 @@ PROFILES = ROOT / "params"
 def network_names() -> list[str]:
     """The keys of NETWORKS, read from the source: importing it takes torch, and seconds."""
     lines = ast.parse((ROOT / "lib" / "networks.py").read_text()).body
-    tables = [line for line in lines if isinstance(line, ast.Assign)]
-    table = next(line.value for line in tables if line.targets[0].id == "NETWORKS")
-    return [key.value for key in table.keys]
+    tables = {line.targets[0].id: line.value for line in lines if isinstance(line, ast.Assign)}
+    return [key.value for key in tables["NETWORKS"].keys]
 
 
 def did_you_mean(name: str, known) -> str:
@@ -138,14 +137,13 @@ class RunParameters(DataParameters, TrainingParameters):
 class Profile(DataParameters, TrainingSettings):
     """A whole experiment: data, training, and which runs.
 
-    Every network is trained with every seed: that is the study `networks`. Each further study is a
-    grid over the parameters of a run: a list means one run for each of its values, and `variants`
-    is a list of parameters to set together. Without `seed` a study takes the profile's seeds.
+    Every network with every seed is the study `networks`. Each further study is a grid over the
+    parameters of a run: a list means one run for each of its values, and `variants` is a list of
+    parameters to set together. Without `seed` a study takes the profile's seeds.
     """
 
-    networks: list[Network] = Field(
-        ["resnet", "lenet", "custom"], min_length=1
-    )  # the slowest first
+    # the slowest first
+    networks: list[Network] = Field(["resnet", "lenet", "custom"], min_length=1)
     seeds: list[Seed] = Field([0], min_length=1)
     studies: dict[str, dict[str, Any]] = {}
     accuracy_bands: dict[str, list[float]] = {}  # network: test accuracies to accept
@@ -165,8 +163,8 @@ class Profile(DataParameters, TrainingSettings):
 
     @model_validator(mode="after")
     def name_each_run_once(self):
-        for key in ("networks", "seeds"):
-            if len(set(getattr(self, key))) < len(getattr(self, key)):
+        for key, values in (("networks", self.networks), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
                 raise ValueError(f"{key} names the same one twice")
         for name, band in self.accuracy_bands.items():
             if len(band) != 2 or not 0 <= band[0] <= band[1] <= 1:

@@ -27,6 +27,7 @@ SPARE_LOOKS = [
     ("#777777", "X", (0, (3, 1, 1, 1))),
 ]
 LIGHT = ("in grey", "its paper")  # steps of the preparation that show light, not ink
+SIDE = 30  # pixels of an image in a mosaic, with the gap after it
 
 
 def set_style(**changes) -> None:
@@ -57,9 +58,7 @@ def look_of(network: str) -> dict:
     return dict(zip(("color", "marker", "linestyle"), look, strict=True))
 
 
-def show_lines(
-    table: pd.DataFrame, spread: pd.DataFrame | None = None, ax: Axes | None = None, **labels
-) -> None:
+def show_lines(table: pd.DataFrame, spread: pd.DataFrame | None = None, ax=None, **labels) -> None:
     """Each column of a table as a line over its index, a network's in its look; spread: bars.
 
     labels: what Axes.set takes, such as xlabel or xscale.
@@ -74,20 +73,14 @@ def show_lines(
     ax.legend()
 
 
-def mosaic(images: np.ndarray, columns: int, gap: int = 2) -> np.ndarray:
-    """One uint8 picture of images (N, 28, 28), row by row, `gap` empty pixels between them.
+def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+    """One uint8 picture of images (N, 28, 28), row by row, each with 2 empty pixels after it.
 
     Values are rounded to 16 steps: no eye notices, and a stored figure is half as large.
     """
-    rows = -(-len(images) // columns)
-    side = images.shape[1] + gap
-    picture = np.zeros((rows * side - gap, columns * side - gap), dtype=np.uint8)
-    for i, image in enumerate(images):
-        top, left = i // columns * side, i % columns * side
-        picture[top : top + image.shape[0], left : left + image.shape[1]] = (
-            np.uint8(image) // 17 * 17
-        )
-    return picture
+    missing = -len(images) % columns
+    tiles = np.pad(np.uint8(images) // 17 * 17, ((0, missing), (0, 2), (0, 2)))
+    return tiles.reshape(-1, columns, SIDE, SIDE).swapaxes(1, 2).reshape(-1, columns * SIDE)
 
 
 def pixel_axes(picture: np.ndarray, title: str = "") -> Axes:
@@ -100,23 +93,21 @@ def pixel_axes(picture: np.ndarray, title: str = "") -> Axes:
     return ax
 
 
-def show_images(
-    images: np.ndarray, columns: int = 20, title: str = "", ax: Axes | None = None
-) -> None:
+def show_images(images: np.ndarray, columns: int, title: str = "", ax: Axes | None = None) -> None:
     """Images (N, 28, 28) side by side as dark ink on white."""
-    picture = mosaic(images, columns)
+    picture = mosaic(images, columns)[:-2, :-2]
     if ax is None:
         pixel_axes(picture, title)
-        return
-    ax.imshow(picture, vmin=0, vmax=255)
-    ax.axis("off")
-    ax.set_title(title, fontsize=9)
+    else:
+        ax.imshow(picture, vmin=0, vmax=255)
+        ax.axis("off")
+        ax.set_title(title, fontsize=9)
 
 
 def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None:
     """Images (N, 28, 28) with a line of text above each."""
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * 1.5, rows * 1.75), squeeze=False)
+    _, axes = plt.subplots(rows, columns, figsize=(columns * 1.5, rows * 1.75), squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
     for ax, image, title in zip(axes.flat, images, titles):
@@ -124,76 +115,49 @@ def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None
         ax.set_title(title, fontsize=9, family="monospace")
 
 
-def show_per_class(
-    images: np.ndarray, labels: np.ndarray, class_names: list[str], each: int = 4
-) -> None:
-    """The first `each` images of every class beside its name, in the order of the labels."""
-    rows = [(name, images[labels == label][:each]) for label, name in enumerate(class_names)]
-    show_rows(rows, n=each, columns=5, name_room=1)
+def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> None:
+    """The first four images of every class beside its name, in the order of the labels."""
+    rows = [(name, images[labels == label]) for label, name in enumerate(class_names)]
+    show_rows(rows, n=4, columns=5, name_room=1)
 
 
-def show_rows(
-    rows: list[tuple[str, np.ndarray]], n: int = 11, columns: int = 2, name_room: int = 3
-) -> None:
-    """Named rows of up to n images (M, 28, 28), in `columns` columns.
-
-    A name takes the room of `name_room` images.
-    """
-    side = 30
-    places = [
-        (i // columns * side, (i % columns * (n + name_room) + name_room) * side)
-        for i in range(len(rows))
-    ]
-    picture = np.zeros(
-        (-(-len(rows) // columns) * side, columns * (n + name_room) * side), dtype=np.uint8
-    )
-    for (top, left), (_, images) in zip(places, rows):
-        if len(images):
-            row = mosaic(images[:n], n)
-            picture[top : top + row.shape[0], left : left + row.shape[1]] = row
-    ax = pixel_axes(picture)
+def show_rows(rows: list[tuple[str, np.ndarray]], n: int, columns=2, name_room=3) -> None:
+    """Named rows of up to n images (M, 28, 28); a name takes the room of `name_room` images."""
+    cells = np.zeros((len(rows), name_room + n, 28, 28))
+    for cell, (_, images) in zip(cells, rows):
+        cell[name_room : name_room + len(images)] = images[:n]
+    cells = np.pad(cells, ((0, -len(rows) % columns), (0, 0), (0, 0), (0, 0)))
+    width = columns * (name_room + n)
+    ax = pixel_axes(mosaic(cells.reshape(-1, 28, 28), width))
     look = {"ha": "right", "va": "center", "color": "#ee6677", "family": "monospace"}
-    for (top, left), (name, _) in zip(places, rows):
-        ax.text(left - 8, top + side / 2, name, fontsize=11, **look)
+    for i, (name, _) in enumerate(rows):
+        row, column = divmod(i * (name_room + n) + name_room, width)
+        ax.text(column * SIDE - 8, (row + 0.5) * SIDE, name, fontsize=11, **look)
 
 
-def show_matrix(
-    shares: np.ndarray,
-    class_names: list[str],
-    title: str = "",
-    ax: Axes | None = None,
-    vmax: float = 1.0,
-) -> None:
+def show_matrix(shares: np.ndarray, class_names: list[str], title="", ax=None, vmax=1.0) -> None:
     """A matrix of shares (n_classes, n_classes), 0 to `vmax`: row = actual, column = predicted."""
-    if ax is None:
-        _, ax = plt.subplots(figsize=(7.5, 7))
-    image, ticks = ax.imshow(shares, cmap="Blues", vmin=0, vmax=vmax), range(len(class_names))
-    ax.set(xticks=ticks, yticks=ticks, xlabel="predicted", ylabel="actual", title=title)
-    small = {"fontsize": 7 if len(class_names) > 30 else 10, "family": "monospace"}
-    ax.set_xticklabels(class_names, **small)
-    ax.set_yticklabels(class_names, **small)
+    ax = ax or plt.subplots(figsize=(7.5, 7))[1]
+    image = ax.imshow(shares, cmap="Blues", vmin=0, vmax=vmax)
+    ax.set(xlabel="predicted", ylabel="actual", title=title)
+    size = 7 if len(class_names) > 30 else 10
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_ticks(range(len(shares)), class_names, fontsize=size, family="monospace")
     ax.tick_params(length=0)
     ax.figure.colorbar(image, ax=ax, shrink=0.5, label="share of the actual class")
 
 
 def formatted(table: pd.DataFrame, **formats: str) -> pd.DataFrame:
     """The table with columns as text, for reading only: formatted(table, share="{:.1%}")."""
-    texts = {column: table[column].map(text.format) for column, text in formats.items()}
-    return table.assign(**texts)
+    return table.assign(**{name: table[name].map(text.format) for name, text in formats.items()})
 
 
 def show_steps(steps: dict[str, np.ndarray]) -> None:
     """How an image becomes what a network gets, as `lib.data.cleanup.steps` gives it."""
-    figure, axes = plt.subplots(1, len(steps), figsize=(1.75 * len(steps), 2.1))
+    _, axes = plt.subplots(1, len(steps), figsize=(1.75 * len(steps), 2.1))
     for ax, (name, picture) in zip(axes, steps.items(), strict=True):
-        of_light = name in LIGHT  # these show light, the others ink
-        ax.imshow(
-            picture,
-            cmap="gray" if of_light else "gray_r",
-            vmin=0,
-            vmax=255 if picture.dtype == np.uint8 else 1,
-            interpolation="nearest",
-        )
+        cmap, vmax = "gray" if name in LIGHT else None, 255 if picture.dtype == np.uint8 else 1
+        ax.imshow(picture, cmap=cmap, vmin=0, vmax=vmax, interpolation="nearest")
         ax.set_title(name, fontsize=8)
         ax.set(xticks=[], yticks=[])
         sns.despine(ax=ax, left=False, right=False, top=False, bottom=False)

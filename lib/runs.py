@@ -5,14 +5,13 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lib import files
 from lib.errors import InputError
 from lib.models import save_model
 from lib.networks import PreparedNetwork
-
-PARTS = ("valid", "test")
 
 
 def device_name(device: torch.device) -> str:
@@ -22,8 +21,7 @@ def device_name(device: torch.device) -> str:
     cpu_info = Path("/proc/cpuinfo")
     lines = cpu_info.read_text().splitlines() if cpu_info.exists() else []
     named = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    threads = torch.get_num_threads()
-    name = next(named, platform.processor()) or platform.machine()
+    name, threads = next(named, platform.processor()) or platform.machine(), torch.get_num_threads()
     return f"{name}, {threads} thread{'s' * (threads > 1)}"
 
 
@@ -31,7 +29,7 @@ def save_run(
     folder: Path,
     model: PreparedNetwork,
     metrics: dict,
-    history: "pd.DataFrame",  # noqa: F821  pandas takes a second to import, and few need it
+    history: pd.DataFrame,
     predictions: dict[str, tuple],
     class_names: list[str],
     calibration: dict,
@@ -41,7 +39,6 @@ def save_run(
     predictions: for "valid" and "test", labels (N,) and probabilities (N, n_classes). A run whose
     metrics say keep "labels" keeps the predicted labels alone, and no model.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for name in (files.METRICS, files.MODEL):
         (folder / name).unlink(missing_ok=True)
     arrays, small = {}, np.uint8 if len(class_names) <= 256 else np.int32
@@ -63,44 +60,38 @@ def read_predictions(folder: Path, part: str = "test") -> tuple[np.ndarray, np.n
 
     Raises InputError if there are none: see `read_answers` for runs that keep labels alone.
     """
-    arrays = _read_arrays(folder, f"{part}_actual", f"{part}_probabilities")
-    return arrays[0].astype(np.int64), arrays[1].astype(np.float32)
+    actual, probabilities = _read_arrays(folder, part, "probabilities")
+    return actual, probabilities.astype(np.float32)
 
 
 def read_answers(folder: Path, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """Labels and predicted labels, int64 (N,) each, of a run's "test" or "valid" part."""
-    arrays = _read_arrays(folder, f"{part}_actual", f"{part}_predicted")
-    return arrays[0].astype(np.int64), arrays[1].astype(np.int64)
+    actual, predicted = _read_arrays(folder, part, "predicted")
+    return actual, predicted.astype(np.int64)
 
 
-def _read_arrays(folder: Path, *names: str) -> list[np.ndarray]:
+def _read_arrays(folder: Path, part: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+    path = folder / files.PREDICTIONS
     try:
-        with np.load(folder / files.PREDICTIONS) as arrays:
-            return [arrays[name] for name in names]
+        with np.load(path) as arrays:
+            return arrays[f"{part}_actual"].astype(np.int64), arrays[f"{part}_{kind}"]
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
-        problem = f"is damaged or does not hold {names[-1]}"
-        raise InputError(
-            f"{folder / files.PREDICTIONS} {problem}; run the training again."
-        ) from None
+        problem = f"is damaged or does not hold {part}_{kind}"
+        raise InputError(f"{path} {problem}; run the training again.") from None
 
 
-def read_history(folder: Path) -> "pd.DataFrame":  # noqa: F821  see save_run
+def read_history(folder: Path) -> pd.DataFrame:
     """One row per epoch: epoch, train_loss, valid_loss, valid_accuracy, learning_rate."""
-    import pandas as pd  # a second, which whoever only wants a prediction need not wait
-
     return pd.read_csv(folder / files.HISTORY)
 
 
-def load_results(outputs: str) -> "pd.DataFrame":  # noqa: F821  see save_run
+def load_results(outputs: str) -> pd.DataFrame:
     """A row for each run and each study that it belongs to, with all its parameters and results.
 
     `run` is its folder below `outputs`: load_results("outputs/reference").query("study == 'size'").
     Raises InputError if nothing has been run there.
     """
-    import pandas as pd  # see read_history
-
-    path = files.outputs_folder(outputs) / files.RESULTS
-    rows = files.read_json(path, list)
+    rows = files.read_json(files.outputs_folder(outputs) / files.RESULTS, list)
     if not rows:
         raise InputError(f"{outputs} has no finished run: `invoke run-all` with its profile first.")
     return pd.DataFrame(rows).explode("studies").rename(columns={"studies": "study"})

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 
 TITLES = {
     "lenet": "LeNet",
-    "custom": "custom",
     "resnet": "ResNet",
-    "wide": "wide",
     "resnet18": "ResNet-18",
     "resnet18-56": "ResNet-18 at 56 pixels",
 }
@@ -35,24 +33,17 @@ def percent(share: float | None, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %" if known(share) else ""
 
 
-def points(difference: float | None, digits: int = 1) -> str:
+def points(difference: float | None) -> str:
     """A difference of shares in percentage points: 0.012 as "+1.2", no difference as "0.0"."""
     if not known(difference):
         return ""
-    text = f"{100 * difference:+.{digits}f}"
+    text = f"{100 * difference:+.1f}"
     return text if float(text) else text[1:]
 
 
-def with_spread(mean: float, std: float | None = None, digits: int = 1) -> str:
+def with_spread(mean: float, std: float | None) -> str:
     """Mean and standard deviation, "81.3 ± 0.2 %", or the mean alone where there is one seed."""
-    if not known(std):
-        return percent(mean, digits)
-    return f"{100 * mean:.{digits}f} ± {100 * std:.{digits}f} %"
-
-
-def accuracy_digits(shares: Sequence[float]) -> int:
-    """Decimals that tell such accuracies apart: two where all lie above 98 %."""
-    return 2 if min(shares) > 0.98 else 1
+    return f"{100 * mean:.1f} ± {100 * std:.1f} %" if known(std) else percent(mean)
 
 
 def counted(n: int, noun: str) -> str:
@@ -61,10 +52,10 @@ def counted(n: int, noun: str) -> str:
     return f"{number} {noun}{'' if n == 1 else 's'}"
 
 
-def listed(words: Sequence[str], last: str = "and") -> str:
+def listed(words: Sequence[str]) -> str:
     """["a", "b", "c"] as "a, b and c"."""
     *before, end = map(str, words) if words else [""]
-    return f"{', '.join(before)} {last} {end}" if before else end
+    return f"{', '.join(before)} and {end}" if before else end
 
 
 def duration(seconds: float) -> str:
@@ -77,6 +68,5 @@ def duration(seconds: float) -> str:
 def markdown_table(columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     """A table as Markdown."""
     rows = [columns, ["---"] * len(columns), *lines]
-    return "".join(
-        f"| {' | '.join(cell.replace('|', '&#124;') for cell in row)} |\n" for row in rows
-    )
+    cells = [" | ".join(cell.replace("|", "&#124;") for cell in row) for row in rows]
+    return "".join(f"| {row} |\n" for row in cells)

@@ -1,4 +1,4 @@
-"""Are probabilities honest? Temperature, calibration error, prediction sets, another prior.
+"""Are probabilities (N, n_classes) honest of the classes `actual` (N,)? And how to make them so.
 
 The page to draw on needs this: pandas and scipy, a second each, are imported where they are used.
 """
@@ -20,7 +20,6 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
 def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
     """The temperature, 0.05 to 20, with the lowest cross-entropy on these images.
 
-    probabilities (N, n_classes), actual (N,).
     Source: Guo, Pleiss, Sun and Weinberger (2017), https://arxiv.org/abs/1706.04599
     """
     from scipy.optimize import minimize_scalar  # see the module's docstring
@@ -38,9 +37,8 @@ def fit_temperature(probabilities: np.ndarray, actual: np.ndarray) -> float:
 def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -> dict:
     """What makes later answers honest, from validation images, for a model file.
 
-    probabilities (N, n_classes), actual (N,). Returns `temperature` and `likelihoods`: the sorted
-    probabilities of the right class at that temperature, `kept` of them at most, so chosen that
-    `threshold` is never higher than it would be with all.
+    Returns `temperature` and `likelihoods`: the sorted probabilities of the right class at that
+    temperature, `kept` at most, so chosen that `threshold` is never higher than it were with all.
     """
     temperature = fit_temperature(probabilities, actual)
     scaled = with_temperature(probabilities, temperature)
@@ -52,10 +50,7 @@ def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -
 
 
 def reliability(probabilities, actual, bins: int = 15) -> "pd.DataFrame":  # noqa: F821
-    """Images by how sure their answer is: confidence (mean), accuracy and images of each bin.
-
-    The bins are equal steps from 0 to 1; empty ones are left out.
-    """
+    """Confidence (mean), accuracy and images of each equal step of confidence that has images."""
     import pandas as pd  # see the module's docstring
 
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == actual
@@ -80,8 +75,8 @@ def threshold(likelihoods: Sequence[float], coverage: float) -> float:
     """The smallest probability with which a class belongs to a prediction set.
 
     Split conformal prediction: of images like those validated on, a share of at least `coverage`
-    (0 to 1) will have sets that hold the right class, whatever the network. likelihoods: sorted
-    probabilities of the right class on validation images; with too few of them for the coverage, 0.
+    (0 to 1) will have the right class in their set. likelihoods: sorted probabilities of the right
+    class on validation images; with too few of them for the coverage, 0.
     Source: Sadinle, Lei and Wasserman (2019), https://arxiv.org/abs/1609.00451
     """
     below = int(np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9))  # plus the threshold's

@@ -7,7 +7,7 @@ import pandas as pd
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import confusion_matrix
 
-from lib.data.classes import fold_case, fold_look_alikes
+from lib.data.classes import fold_case, fold_look_alikes, in_one_group
 
 
 def count_confusions(actual: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -28,10 +28,7 @@ def errors_only(counts: np.ndarray) -> np.ndarray:
 
 
 def top_pairs(counts: np.ndarray, class_names: list[str], n: int = 15) -> pd.DataFrame:
-    """The n most frequent confusions, each direction separate: actual, predicted, count, share.
-
-    The share is that of the actual class.
-    """
+    """The n most frequent confusions by direction: actual, predicted, count, share of actual."""
     shares = errors_only(counts)
     rows = [
         (class_names[i], class_names[j], int(counts[i, j]), shares[i, j])
@@ -71,19 +68,13 @@ def found_groups(counts: np.ndarray, class_names: list[str], exchanged: float = 
     return ["".join(class_names[i] for i in group) for group in ordered]
 
 
-def in_one_group(first: str, second: str, groups) -> bool:
-    """Whether one of the groups, such as "0Oo", holds both class names."""
-    return any(first in group and second in group for group in groups)
-
-
 def suspicious_labels(
     actual: np.ndarray, probabilities: np.ndarray, class_names: list[str], groups=()
 ) -> pd.DataFrame:
     """Images that are probably labelled wrongly, the most suspicious first.
 
-    Columns: index, label, answer, probability (of the answer). Confident learning, by cleanlab, on
-    probabilities (N, n_classes) of networks that were not trained on these images. An answer that
-    differs in case alone, or is a look-alike or in one of `groups` with the label, is no suspicion.
+    Columns: index, label, answer, probability (of the answer). By confident learning, from networks
+    that were not trained on these images. Case, look-alikes and `groups` are no suspicion.
     Source: Northcutt, Jiang and Chuang (2021), https://arxiv.org/abs/1911.00068
     """
     with warnings.catch_warnings(action="ignore"):  # of its progress bars, which are not used
@@ -106,26 +97,16 @@ BUDGET = ["case only", "look-alikes", "found groups", "suspected labels", "rest"
 
 
 def error_budget(
-    actual: np.ndarray,
-    predicted: np.ndarray,
-    class_names: list[str],
-    groups: list[str],
-    suspects: np.ndarray,
+    actual: np.ndarray, predicted: np.ndarray, class_names: list[str], groups, suspects: np.ndarray
 ) -> dict[str, int]:
     """How many errors have which cause, each counted once, under the first of BUDGET that fits.
 
-    The same letter in the other case; two of LOOK_ALIKES (whatever their case); two of the found
-    `groups`; an image among `suspects` (indices); none of these.
+    groups: as found_groups gives them. suspects: indices of images that are probably misnamed.
     """
     parts = dict.fromkeys(BUDGET, 0)
     for i in np.flatnonzero(actual != predicted):
         a, b = class_names[actual[i]], class_names[predicted[i]]
-        fits = [
-            fold_case(a) == fold_case(b),
-            fold_look_alikes(a) == fold_look_alikes(b),
-            in_one_group(a, b, groups),
-            i in suspects,
-            True,
-        ]
+        same, alike = fold_case(a) == fold_case(b), fold_look_alikes(a) == fold_look_alikes(b)
+        fits = [same, alike, in_one_group(a, b, groups), i in suspects, True]
         parts[BUDGET[fits.index(True)]] += 1
     return parts

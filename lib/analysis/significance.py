@@ -21,10 +21,7 @@ def interval_of_share(share: float, n: int, confidence: float = 0.95) -> tuple[f
 
 
 def over_seeds(values, confidence: float = 0.95) -> dict:
-    """n, mean, std (of the sample) and Student's interval of the mean, low to high.
-
-    One value has no std, low and high: they are None.
-    """
+    """n, mean, std (of the sample), and Student's interval low to high; None where n is 1."""
     values = np.asarray(values, dtype=float)
     n, mean = len(values), float(values.mean())
     if n == 1:
@@ -38,11 +35,9 @@ def paired_difference(first: np.ndarray, second: np.ndarray, confidence: float =
     """How far the first network is ahead of the second: difference of accuracy, low, high, p.
 
     first, second: bool (seeds, N), True where a network reads the image; row by row the same seed.
-    Seeds and test images are both samples, so both count, as readers and cases do in a multi-reader
-    multi-case analysis: with more seeds, and with more images, the same lead is surer. A single
-    seed has no spread: then p is about these two trained networks, not about training them.
+    Seeds and test images are both samples, as readers and cases are in a multi-reader multi-case
+    analysis. With a single seed, p is about these two trained networks, not about training them.
     `only_first` and `only_second`: images that one alone reads, mean over the seeds.
-
     Sources: Dorfman, Berbaum and Metz (1992), "Receiver operating characteristic rating analysis";
     Hillis (2007), https://doi.org/10.1002/sim.2532 (degrees of freedom); Bonett and Price (2012),
     https://doi.org/10.3102/1076998611411915 (one more image for each side, for small samples).
@@ -82,9 +77,7 @@ def holm(probabilities) -> np.ndarray:
     probabilities = np.asarray(probabilities, dtype=float)
     order = np.argsort(probabilities)
     steps = probabilities[order] * np.arange(len(order), 0, -1)
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return corrected
+    return np.minimum(np.maximum.accumulate(steps), 1)[np.argsort(order)]
 
 
 def compare_pairs(right: dict[str, dict], pairs: list[tuple] | None = None) -> pd.DataFrame:
@@ -92,9 +85,8 @@ def compare_pairs(right: dict[str, dict], pairs: list[tuple] | None = None) -> p
 
     right: for each network, or way of training, {seed: bool (N,), True where it reads the image};
     a pair is compared on the seeds that both have, and left out if there are none. pairs: all if
-    not given. `p` is corrected for the number of pairs (Holm). `better` names who is, if p < 0.05,
-    and is "" otherwise; `verdict` says it with its rule. A single seed makes nobody better, so that
-    a further seed can only add a finding.
+    not given. `p` is corrected for their number (Holm). `better` names who is, if p < 0.05 and
+    there are two seeds or more, and is "" otherwise; `verdict` says it with its rule.
     """
     rows = []
     for first, second in pairs if pairs is not None else combinations(right, 2):

@@ -37,18 +37,14 @@ def _own_code() -> str:
 def cached_arrays(name: str, build: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """The arrays that `build` once made, read-only and memory-mapped: then it takes milliseconds.
 
-    An interrupted build leaves nothing behind. Processes that ask for the same name at once wait
-    for the first; a missing or short file has everything built anew. `name` may contain slashes.
-    Raises InputError where nothing can be written.
+    An interrupted build leaves nothing behind, damaged files are built anew, and processes that ask
+    at once wait for the first. `name` may contain slashes. Raises InputError as only_one_process.
     """
     folder = cache_folder() / name
     arrays = _load(folder)
     if arrays is None:
-        with only_one_process(folder):
-            arrays = _load(folder)  # another process may have built it while this one waited
-            if arrays is None:
-                _save(folder, build())
-                arrays = _load(folder)
+        with only_one_process(folder):  # another one may have built it while this one waited
+            arrays = _load(folder) or _save(folder, build())
     return arrays
 
 
@@ -74,13 +70,10 @@ def digest(*parts: str | np.ndarray) -> str:
 
 @contextmanager
 def only_one_process(target: Path) -> Iterator[None]:
-    """Lets one process at a time make `target`; an OSError becomes an InputError naming it.
-
-    The operating system drops the lock if its holder dies.
-    """
+    """Lets one process at a time make `target`; an OSError becomes an InputError naming it."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(target.with_name(target.name + ".lock")):
+        with FileLock(target.with_name(target.name + ".lock")):  # dropped if its holder dies
             yield
     except OSError as error:
         raise InputError(
@@ -92,13 +85,12 @@ def only_one_process(target: Path) -> Iterator[None]:
 def _load(folder: Path) -> dict[str, np.ndarray] | None:
     try:
         names = json.loads((folder / CONTENTS).read_text())
-        files = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-        return {name: np.asarray(array) for name, array in files.items()}
+        return {name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in names}
     except (OSError, EOFError, ValueError):  # not there, or damaged
         return None
 
 
-def _save(folder: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(folder: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray] | None:
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)  # left by a process that was killed
     partial.mkdir()
@@ -108,5 +100,6 @@ def _save(folder: Path, arrays: dict[str, np.ndarray]) -> None:
         (partial / CONTENTS).write_text(json.dumps([*arrays]))
         shutil.rmtree(folder, ignore_errors=True)  # damaged
         partial.rename(folder)
+        return _load(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -34,8 +34,8 @@ class CharacterData:
 def draw(data: CharacterData, n: int, seed: int) -> CharacterData:
     """The data with n of its training images, drawn at random, or all if n is 0 or that many.
 
-    Each class gives its share, at least one image. A smaller draw of a seed is part of a larger.
-    Raises InputError where n is smaller than the number of classes.
+    Each class gives its share, at least one image (InputError where n is smaller than their
+    number). A smaller draw of a seed is part of a larger.
     """
     labels = data.train_labels
     if not 0 < n < len(labels):
@@ -73,8 +73,3 @@ def stratified(labels: np.ndarray, fraction: float, seed: int) -> np.ndarray:
         size = min(max(1, round(fraction * len(rows))), len(rows) - 1)
         chosen[rng.choice(rows, size, replace=False)] = True
     return chosen
-
-
-def unequal(classes: int, ratio: float, seed: int) -> np.ndarray:
-    """Shares (classes,), the largest 1 and the smallest 1 / ratio, geometrically between."""
-    return np.random.default_rng(seed).permutation(np.geomspace(1, 1 / ratio, classes))

@@ -4,6 +4,7 @@ Source of the splits: Cohen, Afshar, Tapson, van Schaik (2017), https://arxiv.or
 """
 
 import string
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -36,6 +37,11 @@ def class_names(split: str) -> list[str]:
 def fold_case(name: str) -> str:
     """The name with upper and lower case counted as one: 'a' and 'A' both give 'A'."""
     return name.upper() if len(name) == 1 else name
+
+
+def in_one_group(first: str, second: str, groups: Iterable[str]) -> bool:
+    """Whether one of the groups, such as "0Oo", holds both class names."""
+    return any(first in group and second in group for group in groups)
 
 
 def fold_look_alikes(name: str) -> str:

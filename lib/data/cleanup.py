@@ -1,7 +1,6 @@
 """From any image of one character to ink on bare paper, and so to what EMNIST would hold.
 
-Paper is a smooth surface, ink what stands out from it, the character what of the ink belongs
-together. The last step is lib.data.emnist_format's.
+Paper is a smooth surface, ink what stands out from it, the character such ink as belongs together.
 """
 
 import struct
@@ -32,7 +31,7 @@ NO_IMAGE = "is not an image; give a file, a PIL image, or (H, W[, 3 or 4]) of ui
 RESULT = "for the network"  # the last step's name
 
 Picture = str | Path | Image.Image | np.ndarray
-DAMAGED = (struct.error, zlib.error, Image.DecompressionBombError, SyntaxError, EOFError)
+DAMAGED = (struct.error, zlib.error, SyntaxError, EOFError)
 
 # Sizes are checked here, before anything is decoded.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -44,22 +43,19 @@ class NotACharacter(InputError):
 
 def convert_all(pictures: Iterable[Picture]) -> list[np.ndarray | InputError]:
     """Each picture as `convert` gives it, or the InputError that says why not."""
+
+    def convert_or_say(picture: Picture) -> np.ndarray | InputError:
+        try:
+            return convert(picture)
+        except InputError as error:
+            return error
+
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_convert_or_say, pictures))
-
-
-def _convert_or_say(picture: Picture) -> np.ndarray | InputError:
-    try:
-        return convert(picture)
-    except InputError as error:
-        return error
+        return list(pool.map(convert_or_say, pictures))
 
 
 def convert(picture: Picture) -> np.ndarray:
-    """A user's image of one character as EMNIST would hold it: (28, 28) uint8, upright.
-
-    picture: as for `steps`, and it raises the same errors.
-    """
+    """The last of the `steps`: a character as EMNIST would hold it, (28, 28) uint8, upright."""
     return steps(picture)[RESULT]
 
 
@@ -68,9 +64,8 @@ def steps(picture: Picture) -> dict[str, np.ndarray]:
 
     picture: a file, a PIL image of any mode (its EXIF orientation is obeyed, transparency lies on
     white), or an array (H, W), (H, W, 3) or (H, W, 4) of uint8, or of floats from 0 to 1; 10 to
-    10,000 pixels a side. Ink may be dark on light or light on dark: what most of the image and its
-    rim show is paper. Light may fall on the paper unevenly.
-    The pictures are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8
+    10,000 pixels a side. Ink may be dark or light: what most of the image and its rim show is
+    paper. The steps are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8
     (28, 28). Raises InputError if it is not an image and NotACharacter if it shows none.
     """
     grey = _read(picture)
@@ -96,11 +91,14 @@ def _read(picture: Picture) -> np.ndarray:
         raise
     except FileNotFoundError:
         raise InputError(f"{picture} is not there; check its name.") from None
+    except UnidentifiedImageError:
+        reason = "it is empty or of no known kind"
+    except Image.DecompressionBombError:
+        reason = f"it has more than {LARGEST_SIDE:,} pixels a side"
     except (OSError, ValueError, MemoryError, *DAMAGED) as error:
-        named = picture if isinstance(picture, (str, Path)) else "The image"
-        raise InputError(
-            f"{named} cannot be read as an image ({_reason(error)}); give another file."
-        ) from None
+        reason = getattr(error, "strerror", None) or "it is damaged or cut short"
+    named = picture if isinstance(picture, (str, Path)) else "The image"
+    raise InputError(f"{named} cannot be read as an image ({reason}); give another file.")
 
 
 def _opened(picture: Picture) -> Image.Image:
@@ -111,18 +109,9 @@ def _opened(picture: Picture) -> Image.Image:
         return _from_array(picture)
     with Image.open(picture) as image:
         _check_size(image.size)
-        # A large JPEG can be read smaller, and many times faster.
-        image.draft(None, (LARGEST, LARGEST))
+        image.draft(None, (LARGEST, LARGEST))  # a large JPEG is read smaller, many times faster
         image.load()
         return image
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "it is empty or of no known kind"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"it has more than {LARGEST_SIDE:,} pixels a side"
-    return getattr(error, "strerror", None) or "it is damaged or cut short"
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -147,8 +136,8 @@ def _ink(contrast: np.ndarray) -> np.ndarray:
 
 def _framed(ink: np.ndarray) -> np.ndarray:
     """The ink, smoothed, in the middle of a square of paper, as in a field of NIST's forms."""
-    rows, columns = (np.flatnonzero((ink > EDGE).any(axis)) for axis in (1, 0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    (box,) = ndimage.find_objects((ink > EDGE).astype(int))
+    ink = ink[box]
     frame = round(FRAME * max(ink.shape)) + 2
     spare = [((frame - side) // 2, frame - side - (frame - side) // 2) for side in ink.shape]
     return ndimage.gaussian_filter(np.pad(ink, spare), SMOOTHED)
@@ -208,20 +197,19 @@ def _ink_level(contrast: np.ndarray) -> float:
 
 
 def _own_ink(ink: np.ndarray) -> np.ndarray:
-    """The ink without what is not the character's: dust, ruled lines, neighbours, marks below.
+    """The ink without dust, ruled lines, neighbours, marks below; NotACharacter if more is left.
 
-    The character's body is the largest piece that keeps clear of the image's edge, if it is not far
-    smaller than one that does not. A piece with less than a hundredth of all ink is dust; the dot
-    of an i has more. Where the body keeps clear of the edge, what touches it is something else. No
-    character has a small piece below its body, or one above or below that is flat and far wider
-    than it: that is a ruled line. Raises NotACharacter if there is more than one character.
+    The body is the largest piece clear of the image's edge, if it is not far smaller than one that
+    is not; then what touches the edge is something else. Less than a hundredth of all ink is dust:
+    the dot of an i has more. No character has a small piece below its body, or one above or below
+    that is flat and far wider than it: that is a ruled line.
     """
     pieces, count = ndimage.label(ink > EDGE, structure=np.ones((3, 3)))
     if count < 2:
         return ink * (pieces > 0)
     areas = ndimage.sum_labels(ink, pieces, np.arange(1, count + 1))  # (count,)
     found = ndimage.find_objects(pieces)
-    boxes = np.array([(y.start, y.stop, x.start, x.stop) for y, x in found])
+    boxes = np.array([(y.start, y.stop, x.start, x.stop) for y, x in found])  # (count, 4)
     at_edge = (boxes[:, [0, 2]] == 0).any(1) | (boxes[:, [1, 3]] == ink.shape).any(1)
     inside = np.where(at_edge, 0, areas)
     body = inside.argmax() if inside.max() > 0.15 * areas.max() else areas.argmax()
@@ -236,10 +224,7 @@ def _own_ink(ink: np.ndarray) -> np.ndarray:
 
 
 def _check_alone(boxes: np.ndarray, n_large: int) -> None:
-    """NotACharacter if there are too many large pieces, or tall ones side by side, as in a word.
-
-    boxes: (n, 4) first and last row, first and last column of each piece, the last ones exclusive.
-    """
+    """NotACharacter if there are too many large pieces, or tall ones side by side, as in a word."""
     if n_large > MOST_PIECES or not len(boxes):
         raise NotACharacter(SEVERAL)
     height, width = boxes[:, 1].max() - boxes[:, 0].min(), boxes[:, 3].max() - boxes[:, 2].min()

@@ -35,7 +35,7 @@ def load(split: str, archive: str | Path = "") -> tuple[dict[str, np.ndarray], s
 
     Returns the arrays {train,test}_images, uint8 (N, 28, 28), upright, ink bright on 0, and
     {train,test}_labels, int64 (N,) from 0, memory-mapped, and the archive's MD5. Raises InputError,
-    and leaves nothing behind, where it cannot be had or its contents are wrong: see read_split.
+    and leaves nothing behind, where it cannot be had or its contents are wrong.
     """
     if archive:
         _opened(Path(archive)).close()
@@ -79,10 +79,8 @@ def _reason(error: Exception) -> str:
 def read_split(archive: Path, split: str) -> dict[str, np.ndarray]:
     """The arrays {train,test}_{images,labels} of a split.
 
-    Raises InputError that names the member of the archive, where it is missing, damaged or cut
-    short, is no IDX file of 28 x 28 images, has not as many images as labels, labels outside the
-    split or a class without images; where the mapping names other classes; where the images are
-    not transposed as EMNIST's are, or do not fit their labels.
+    Raises InputError that names the member of the archive which is missing, damaged, or not what
+    this split of EMNIST has: mapping, sizes, labels of all classes, transposed images of these.
     """
     from lib.data.orientation import check_fit  # with it comes torch, which takes seconds
 

@@ -1,7 +1,5 @@
-"""How an image becomes one of EMNIST's: ink on paper in, 28 x 28 bytes with bright ink on 0 out.
+"""How an image becomes one of EMNIST's: the one place for this, whatever the characters' source.
 
-The one place for this conversion: generated strokes (lib.data.strokes) and users' own images
-(lib.data.cleanup) both pass through it.
 Source: Cohen, Afshar, Tapson, van Schaik (2017), section II, https://arxiv.org/abs/1702.05373
 """
 
@@ -16,17 +14,14 @@ EDGE = 0.1  # share of an image's darkest ink that still counts as ink when it i
 def to_emnist(ink: torch.Tensor) -> torch.Tensor:
     """EMNIST's conversion of many images at once: blur, crop, centre, frame, resample.
 
-    ink: (B, H, W) float, 0 paper to 1 ink, upright. The frame stands for NIST's 128 x 128 pixels,
-    so the blur's sigma is max(H, W) / 128 pixels.
-    Returns (B, 28, 28) uint8: the longer side of the ink fills 24 pixels, the other is centred, the
-    brightest pixel is 255. An image without ink stays 0.
+    ink: (B, H, W) float, 0 paper to 1 ink, upright. Returns (B, 28, 28) uint8, ink bright on 0: its
+    longer side fills 24 pixels, the other is centred, the brightest pixel is 255 (0 without ink).
     """
     ink = ink.double()
     height, width = ink.shape[1:]
     top, bottom = _extent(ink.amax(2))
     left, right = _extent(ink.amax(1))
-    # Old pixels per new pixel (B,)
-    step = torch.maximum(bottom - top, right - left) / (SIZE - 2 * BORDER)
+    step = torch.maximum(bottom - top, right - left) / (SIZE - 2 * BORDER)  # old pixels per new one
     sigma = BLUR * max(height, width)
     rows = _resampling(height, (top + bottom) / 2, step) @ _blur_matrix(height, sigma)  # (B, 28, H)
     columns = _resampling(width, (left + right) / 2, step) @ _blur_matrix(width, sigma)
@@ -53,8 +48,6 @@ def _resampling(size: int, centre: torch.Tensor, step: torch.Tensor) -> torch.Te
     new = (torch.arange(SIZE) + 0.5 - SIZE / 2) * step[:, None] + centre[:, None]  # (B, 28)
     old = torch.arange(size, dtype=torch.float64) + 0.5
     distance = (new[:, :, None] - old).abs_().div_(step.clamp(min=1)[:, None, None])
-    far = (2 - distance).clamp_(min=0)
-    near = (1 - distance).clamp_(min=0)
+    far, near = (2 - distance).clamp_(min=0), (1 - distance).clamp_(min=0)
     weights = (far - 1).mul_(far).mul_(far).div_(2).add_((1 - 2 * near).mul_(near).mul_(near))
-    # At the frame's edge what is missing is paper.
-    return weights.div_(weights.sum(2, keepdim=True).clamp(min=1))
+    return weights.div_(weights.sum(2, keepdim=True).clamp(min=1))  # beyond the frame is paper

@@ -3,9 +3,8 @@
     FOLDER/A/any name.png, FOLDER/b/...      the folder's name is the class
     FOLDER/labels.csv with columns file,label  files relative to FOLDER
 
-Either may be split into FOLDER/train and FOLDER/test. Where a file system cannot tell folder `a`
-from folder `A`, `a_lower` and `A_upper` (or `a_upper`) are taken for them. Hidden files are passed
-over.
+Either may be split into FOLDER/train and FOLDER/test. Where a file system cannot tell `a` from
+`A`, `a_lower` and `A_upper` (or `a_upper`) are taken for them. Hidden files are passed over.
 """
 
 import csv
@@ -59,19 +58,16 @@ def list_images(folder: Path) -> list[Item]:
         files = _visible(subfolder)
         if not files:
             raise InputError(f"Class folder {subfolder} holds no image; add some or delete it.")
-        items += [(file, _class_name(subfolder.name)) for file in files]
+        letter, _, case = subfolder.name.partition("_")
+        spelt_out = len(letter) == 1 and case in ("upper", "lower")
+        name = getattr(letter, case)() if spelt_out else subfolder.name
+        items += [(file, name) for file in files]
     return items
 
 
 def _visible(folder: Path) -> list[Path]:
     named = [path for path in folder.iterdir() if path.name not in CLUTTER]
     return sorted(path for path in named if not path.name.startswith("."))
-
-
-def _class_name(folder_name: str) -> str:
-    letter, _, case = folder_name.partition("_")
-    spelt_out = len(letter) == 1 and case in ("upper", "lower")
-    return getattr(letter, case)() if spelt_out else folder_name
 
 
 def _listed(table: Path) -> list[Item]:

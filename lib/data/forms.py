@@ -1,7 +1,7 @@
 """The forms that a character can start from: pen strokes of the 62 ByClass characters, as points.
 
 A form comes from the table in forms.txt or is a glyph of the single-stroke fonts that A. V. Hershey
-digitised (package Hershey-Fonts). lib.data.strokes makes each look written by hand.
+digitised (package Hershey-Fonts).
 """
 
 import re
@@ -26,29 +26,26 @@ FONTS = {  # what people write of their glyphs
 }
 HAND_SHARE = 0.88  # of a class's characters, the share that comes from HAND
 
-# A line of the table holds a class and its forms; an indented line continues it. A form is written
-# in points and two signs:
+# A line of the table holds a class and its forms; an indented line continues it. A form that is
+# given twice is drawn twice as often. It is written in points and two signs:
 #
-#   58   a point: two digits, x to the right and y down. 00 is the upper left, 99 the lower right.
-#        The scale does not matter: every form is drawn equally large.
+#   58   a point: two digits, x to the right and y down, in any scale.
 #   -    a straight line from the point before to the point behind. Points without it between them
 #        are joined by a smooth curve, closed smoothly if it ends where it begins.
 #   /    the pen is lifted: another stroke begins. A stroke of one point is a dot.
 #
 # The first D is 10-19/105083865919: a stem straight down from (1, 0) to (1, 9), then, the pen
-# lifted, a bow from (1, 0) over (5, 0), (8, 3), (8, 6) and (5, 9) to (1, 9). A form that is given
-# twice is drawn twice as often.
+# lifted, a bow from (1, 0) over (5, 0), (8, 3), (8, 6) and (5, 9) to (1, 9).
 HAND = Path(__file__).with_name("forms.txt").read_text(encoding="utf-8")
 
 
 @cache
 def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All forms of all classes, F in number, in the order of lib.data.classes.BYCLASS.
+    """All forms of all classes, F in number, in the order of lib.data.classes.BYCLASS; read-only.
 
     Returns chances (F,) float64, cumulative: those of class c rise from c to c + 1; points
     (F, 96, 2) float64, x to the right and y down, the longer side from -1 to 1; the same with
     corners rounded by a hurried hand; and the number of each point's stroke, (F, 96) int64 from 0.
-    Cached: do not change them.
     """
     hand = hand_forms()
     glyphs = {font: HersheyFonts(load_default_font=font).all_glyphs for font in FONTS}
@@ -65,10 +62,7 @@ def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def hand_forms() -> dict[str, list[list[np.ndarray]]]:
-    """Of each class its forms in HAND; those in ALIKE have their capital's too.
-
-    A form is a list of strokes, each (N, 2) float64 in the table's units.
-    """
+    """Of each class its forms in HAND, lists of strokes (N, 2) float64 in the table's units."""
     lines = [line.split() for line in re.split(r"\n(?=\S)", HAND.strip())]
     forms = {name: [_strokes(form) for form in written] for name, *written in lines}
     return forms | {name: forms[name] + forms[name.upper()] for name in ALIKE}
@@ -76,13 +70,13 @@ def hand_forms() -> dict[str, list[list[np.ndarray]]]:
 
 def _strokes(form: str) -> list[np.ndarray]:
     """The strokes, each (N, 2), of a form in the table's notation."""
-    pieces = [stroke.split("-") for stroke in form.split("/")]
-    curves = [[_curve(np.array([*piece], float).reshape(-1, 2)) for piece in s] for s in pieces]
-    return [np.concatenate(stroke) for stroke in curves]
+    strokes = [stroke.split("-") for stroke in form.split("/")]
+    return [np.concatenate([_curve(piece) for piece in pieces]) for pieces in strokes]
 
 
-def _curve(points: np.ndarray) -> np.ndarray:
-    """(M, 2) points of a smooth curve through (N, 2); closed if it ends where it begins."""
+def _curve(digits: str) -> np.ndarray:
+    """(M, 2) points of a smooth curve through those given, closed if it ends where it begins."""
+    points = np.array([*digits], float).reshape(-1, 2)
     if len(points) < 3:
         return points
     ends = "periodic" if (points[0] == points[-1]).all() else "natural"

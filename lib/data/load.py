@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.data import emnist, folder
 from lib.data.cache import cached_arrays, digest
-from lib.data.characters import CharacterData, capped, stratified, unequal
+from lib.data.characters import CharacterData, capped, stratified
 from lib.data.classes import DIGITS, class_names, split_labels
 from lib.errors import InputError
 from lib.params import DataParameters, check
@@ -21,10 +21,9 @@ Source = tuple[Arrays, list[str], str, str, str]  # and class names, dataset, no
 def load_data(parameters: DataParameters | None = None, **overrides) -> CharacterData:
     """The characters that the parameters name, divided: load_data(source="strokes", per_class=100).
 
-    Test is the source's own, whole and as it comes; a folder without one has a fifth of each class
-    cut for it first. Train is capped, then a share of each of its classes becomes validation,
-    unless the source has its own; all keep the source's order. The second call reads memory-mapped
-    files and takes milliseconds. Raises InputError for whatever cannot be used.
+    Test is the source's own, or a fifth of each class of a folder without one. Train is capped,
+    then a share of each of its classes becomes validation, unless the source has its own. All keep
+    the source's order and are cached. Raises InputError for whatever cannot be used.
     """
     given = parameters.model_dump(include=set(DataParameters.model_fields)) if parameters else {}
     parameters = check(DataParameters, given | overrides)
@@ -32,17 +31,10 @@ def load_data(parameters: DataParameters | None = None, **overrides) -> Characte
     choices = parameters.cap, parameters.valid_fraction, parameters.data_seed
     key = digest(repr((key, names, choices)))
     arrays = cached_arrays(f"divided/{key}", lambda: _divided(source, names, *choices))
-    checksum = str(arrays.pop("checksum"))
     split = parameters.split if parameters.source in ("strokes", "emnist") else ""
-    return CharacterData(
-        **arrays,
-        class_names=names,
-        dataset=dataset,
-        split=split,
-        checksum=checksum,
-        note=note,
-        parameters=parameters,
-    )
+    checksum = str(arrays.pop("checksum"))
+    about = {"dataset": dataset, "split": split, "checksum": checksum, "note": note}
+    return CharacterData(**arrays, class_names=names, parameters=parameters, **about)
 
 
 def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
@@ -51,12 +43,9 @@ def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
     Results hold no paths: `archive` or `folder` say where the source is. Raises InputError as
     load_data does, and where what is there now is not what the run was given.
     """
-    values = {key: row[key] for key in DataParameters.model_fields if row.get(key, "") != ""}
-    plain = {
-        key: value.item() if isinstance(value, np.generic) else value
-        for key, value in values.items()
-    }
-    data = load_data(**plain | {"archive": archive, "folder": folder})
+    given = {key: row[key] for key in DataParameters.model_fields if row.get(key, "") != ""}
+    given |= {key: value.item() for key, value in given.items() if isinstance(value, np.generic)}
+    data = load_data(**given | {"archive": archive, "folder": folder})
     if data.checksum != row["checksum"]:
         raise InputError(
             f"The characters of {row['run']} have changed since it was made: run its profile again."
@@ -82,22 +71,23 @@ def _divided(source: Arrays, names: list[str], cap: str, fraction: float, seed: 
 def _strokes(parameters: DataParameters) -> Source:
     split, seed, ratio = parameters.split, parameters.data_seed, parameters.class_ratio
     sizes = {"train": parameters.per_class, "test": parameters.test_per_class}
+    names = class_names(split)
+
+    def build() -> Arrays:
+        from lib.data import strokes  # with it comes torch, which takes seconds
+
+        wanted, arrays = split_labels(split), {}  # (62,), -1: not in this split
+        shares = np.geomspace(1, 1 / ratio, len(names))  # of the largest class
+        share = np.random.default_rng(seed).permutation(shares)[wanted]
+        for part, per_class in sizes.items():
+            counts = np.round(per_class * share).astype(int)
+            counts = np.maximum(counts, min(2, per_class)) * (wanted >= 0)  # to train and validate
+            images, labels = strokes.generate(counts, seed, part, bar=f"drawing {part}")
+            arrays |= {f"{part}_images": images, f"{part}_labels": wanted[labels]}
+        return arrays
+
     key = digest(repr((sizes, seed, split, ratio)))
-    arrays = cached_arrays(f"strokes/{key}", lambda: _generated(split, ratio, sizes, seed))
-    return arrays, class_names(split), "generated strokes", "", key
-
-
-def _generated(split: str, ratio: float, sizes: dict[str, int], seed: int) -> Arrays:
-    from lib.data import strokes  # with it comes torch, which takes seconds
-
-    wanted, arrays = split_labels(split), {}  # (62,), -1: not in this split
-    share = unequal(len(class_names(split)), ratio, seed)[wanted]
-    for part, per_class in sizes.items():
-        counts = np.round(per_class * share).astype(int)
-        counts = np.maximum(counts, min(2, per_class)) * (wanted >= 0)  # 2: to train and validate
-        images, labels = strokes.generate(counts, seed, part, bar=f"drawing {part}")
-        arrays |= {f"{part}_images": images, f"{part}_labels": wanted[labels]}
-    return arrays
+    return cached_arrays(f"strokes/{key}", build), names, "generated strokes", "", key
 
 
 def _emnist(parameters: DataParameters) -> Source:

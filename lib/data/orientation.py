@@ -14,15 +14,12 @@ LEAST_FIT = 0.3
 
 
 def check_fit(images: np.ndarray, labels: np.ndarray, split: str) -> None:
-    """Raises ValueError unless images, uint8 (N, 28, 28), are upright and show what labels say.
-
-    The mean image of each class, in each of eight orientations, is compared with generated ones.
-    """
+    """Raises ValueError unless images, uint8 (N, 28, 28), are upright and show what labels say."""
     runs = np.arange(len(labels)) // 100  # runs, not single images: less of the file is read
     sample = np.flatnonzero(runs % (1 + len(labels) // SAMPLE) == 0)
     means = _class_means(images[sample], labels[sample], split)
     turned = [np.rot90(means, turns, (1, 2)) for turns in range(4)]
-    turned += [view.transpose(0, 2, 1) for view in turned]
+    turned += [view.transpose(0, 2, 1) for view in turned]  # all eight orientations
     fits = [_fit(view, _reference_means(split)) for view in turned]
     if max(fits) < LEAST_FIT:
         raise ValueError(

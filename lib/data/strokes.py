@@ -1,9 +1,7 @@
 """Generated handwriting: the 62 ByClass characters drawn from pen strokes, without a download.
 
-A character starts as one of its class's forms (lib.data.forms). It is bent, slanted, stretched,
-drawn with a soft pen of its own width, pressure and ink, and converted as EMNIST's images were
-(lib.data.emnist_format). All of it is computed in float64 until the last rounding to bytes:
-processors differ in the last bits, and those no longer reach a byte.
+One of a class's forms is bent, slanted, stretched, drawn with a soft pen and converted as EMNIST's
+images were. All is float64 until the rounding to bytes: processors differ in the last bits alone.
 """
 
 import zlib
@@ -27,6 +25,7 @@ REACH = 30  # of them, the longer side of the character
 CHUNK = 128  # characters drawn at once; part of what a seed means
 COARSE = 0.4  # of the characters, the share that is drawn at half of the pixels
 SMALL = "acemnorsuvwxz"  # written at half height with the same pen: wider when blown up
+LEVELS = ndtri((np.arange(256) + 0.5) / 256)  # in so many steps: noise from single random bytes
 
 
 def generate(
@@ -34,11 +33,10 @@ def generate(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Generated characters of the 62 ByClass classes, N in all, converted as EMNIST's are.
 
-    per_class: characters of each class, one number or (62,) of them. seed, part: any number >= 0
-    and any name; each pair has random numbers of its own, so parts share no character. bar: what
-    a progress bar says, where a terminal shows one. Returns images (N, 28, 28) uint8, upright, ink
-    bright on 0, and labels (N,) int64, 0 to 61 in the order of lib.data.classes.BYCLASS, in a
-    random order. The same arguments give the same bytes on every processor.
+    per_class: characters of each class, one number or (62,). seed, part: any number >= 0 and any
+    name; each pair has random numbers of its own. bar: what a terminal's progress bar says.
+    Returns images (N, 28, 28) uint8, upright, ink bright on 0, and labels (N,) int64, numbers in
+    lib.data.classes.BYCLASS, mixed. The same arguments give the same bytes on every processor.
     """
     roots = SeedSequence([seed, zlib.crc32(part.encode())])
     labels = np.repeat(np.arange(len(BYCLASS)), per_class)
@@ -91,12 +89,6 @@ def _enlarging(size: int) -> Tensor:
     return interpolate(torch.eye(size, dtype=torch.float64)[None], CANVAS, mode="linear")[0].mT
 
 
-@cache
-def _levels() -> np.ndarray:
-    """(256,): a normal distribution in so many steps, for noise from single random bytes."""
-    return ndtri((np.arange(256) + 0.5) / 256)
-
-
 def _bent(points: Tensor, stroke: Tensor, random: Generator) -> Tensor:
     """(B, 96, 2) points as a hand puts them: strokes misplaced, the pen astray, all warped."""
     size = len(points)
@@ -123,14 +115,8 @@ def _slanted(points: Tensor, small: Tensor, random: Generator) -> Tensor:
 
 
 def _drawn(points: Tensor, stroke: Tensor, small: Tensor, random: Generator) -> Tensor:
-    """(B, 40, 40) ink, 0 to 1, of pen strokes through points (B, 96, 2).
-
-    Ink is a sum of Gaussian dabs along the strokes, cut off softly: a pen with a soft edge whose
-    lines flow together where they meet. A dab is a product of a row and a column, so the sum is a
-    matrix product.
-    """
-    size = len(points)
-    points = points * (REACH / 2)
+    """(B, 40, 40) ink, 0 to 1, of strokes through points (B, 96, 2): Gaussian dabs, cut softly."""
+    size, points = len(points), points * (REACH / 2)
     lifted = stroke[:, 1:] != stroke[:, :-1]  # (B, 95)
     step = points.diff(dim=1).norm(dim=2).masked_fill(lifted, 0)
     room = (points.amax(1) - points.amin(1)).clamp(min=0.4 * REACH).prod(1, keepdim=True).sqrt()
@@ -138,17 +124,15 @@ def _drawn(points: Tensor, stroke: Tensor, small: Tensor, random: Generator) -> 
     widest = 0.62 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6  # (B, 1)
     pen = 0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.4 * small[:, None])
     pen = torch.minimum(pen, widest).clamp(max=0.15 * REACH)
-    pen = pen * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))
-    pen = pen.clamp(min=0.8)  # (B, 96)
+    pen = (pen * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))).clamp(min=0.8)  # (B, 96)
     ends = pad(lifted, (1, 0), value=True).double() + pad(lifted, (0, 1), value=True)  # round ones
     amount = (pad(step, (1, 0)) + pad(step, (0, 1))) / pen / 5.013 + ends / 2  # 2 sqrt(2 pi)
     across = _dabs(points[:, :, 0], pen, torch.zeros_like(pen))
     down = _dabs(points[:, :, 1], pen, amount.clamp(min=1e-6).log())
-    ink = down.mT @ across
+    ink = down.mT @ across  # a dab is the product of a column and a row
     texture = _enlarging(14) @ _normal(random, size, 14, 14) @ _enlarging(14).mT
     noise = random.integers(0, 256, (size, CANVAS, CANVAS), dtype=np.uint8)
-    grain = torch.from_numpy(_levels()[noise])
-    grain *= _uniform(random, -0.2, 0.3, size, 1, 1).clamp(min=0)
+    grain = torch.from_numpy(LEVELS[noise]) * _uniform(random, -0.2, 0.3, size, 1, 1).clamp(min=0)
     texture *= _uniform(random, 0, 0.25, size, 1, 1)
     ink *= texture.add_(grain).add_(1)
     edge = _uniform(random, 0.1, 0.6, size, 1, 1)

@@ -1,7 +1,6 @@
 """Any image to a character: Recogniser.load().predict("letter.jpg") gives a Prediction.
 
-Behind it: which model file is meant, the model that comes with the repository and how it is made,
-export as ONNX, and the canvas and the page to draw on.
+Behind it: the models, how the shipped one is made, export as ONNX, the canvas and page to draw on.
 """
 
 from lib.reading.models import find_model

@@ -9,7 +9,7 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from lib.data.classes import BYCLASS, LOOK_ALIKES
+from lib.data.classes import BYCLASS, LOOK_ALIKES, in_one_group
 from lib.data.strokes import generate
 from lib.errors import InputError
 from lib.files import FINDINGS, outputs_folder, read_json
@@ -29,8 +29,7 @@ Networks = dict[str, Recogniser]  # by the names that they are shown with
 def load_networks(outputs: str, coverage: float = 0.95) -> tuple[Networks, list[str]]:
     """The shipped network and those of a profile, by name, and a sentence on each that is damaged.
 
-    coverage: of the prediction sets, 0 to 1. Raises InputError for another coverage, or if the
-    shipped network cannot be used.
+    coverage: of the prediction sets, 0 to 1. Raises InputError as Recogniser.load does.
     """
     networks, problems = {SHIPPED: Recogniser.load(coverage=coverage)}, []
     for name, file in first_models(outputs_folder(outputs)).items():
@@ -77,14 +76,9 @@ def look_at(
     if first.label == NOT_A_CHARACTER:
         return "This is not a character.", PAGE.render(reason=first.reason)
     pair = confused_pair(predictions, found or LOOK_ALIKES)
-    return sentence(predictions), PAGE.render(
-        given=picture(first.image),
-        predictions=predictions,
-        networks=networks,
-        pair=pair,
-        found=found,
-        rows={name: picture(np.hstack(examples[name])) for name in pair if name in examples},
-    )
+    rows = {name: picture(np.hstack(examples[name])) for name in pair if name in examples}
+    shown = {"predictions": predictions, "networks": networks, "given": picture(first.image)}
+    return sentence(predictions), PAGE.render(**shown, pair=pair, found=found, rows=rows)
 
 
 def confused_pair(predictions: dict[str, Prediction], groups: list[str]) -> tuple[str, ...]:
@@ -94,8 +88,7 @@ def confused_pair(predictions: dict[str, Prediction], groups: list[str]) -> tupl
         for name, probability in prediction.alternatives:
             means[name] += probability / len(predictions)
     pair = tuple(name for name, mean in means.most_common(2) if mean >= RIVAL)
-    known = len(pair) == 2 and any(pair[0] in group and pair[1] in group for group in groups)
-    return pair if known else ()
+    return pair if len(pair) == 2 and in_one_group(*pair, groups) else ()
 
 
 def sentence(predictions: dict[str, Prediction]) -> str:

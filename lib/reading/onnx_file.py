@@ -1,8 +1,7 @@
 """Any trained network as one ONNX file that takes stored images as they are.
 
-Preparation, network and calibration are in it. Its metadata hold, as texts: `network`, its name;
-`class_names`, JSON, of the columns of the probabilities; `temperature`, which is applied in the
-file; `input` and `output`, what both must be and are. Writing it needs the extra `export`.
+Preparation, network and calibration are in it, and as texts in its metadata: `network`, its name;
+`class_names`, JSON; `temperature`, already applied; `input`, as it must be; `output`, as it is.
 """
 
 import json
@@ -74,32 +73,21 @@ def export_model(path: Path, output: Path) -> float:
 
 def as_onnx(recogniser: Recogniser, network: str) -> bytes:
     """The ONNX file of a recogniser whose network has this name."""
+    model = WithProbabilities(recogniser.model, recogniser.temperature)
     traced = torch.zeros(2, 28, 28, dtype=torch.uint8)  # one image would be taken for a constant
-    program = torch.onnx.export(
-        WithProbabilities(recogniser.model, recogniser.temperature),
-        (traced,),
-        dynamic_shapes=({0: torch.export.Dim("N")},),
-        input_names=["images"],
-        output_names=["probabilities"],
-        verbose=False,
-    )
+    names = {"input_names": ["images"], "output_names": ["probabilities"]}
+    shapes = ({0: torch.export.Dim("N")},)
+    program = torch.onnx.export(model, (traced,), dynamic_shapes=shapes, verbose=False, **names)
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # they tell in which files of this machine the node was made
-    program.model.metadata_props.update(
-        network=network,
-        class_names=json.dumps(recogniser.class_names, ensure_ascii=False),
-        temperature=repr(recogniser.temperature),
-        input=INPUT,
-        output=OUTPUT,
-    )
+    classes = json.dumps(recogniser.class_names, ensure_ascii=False)
+    about = {"network": network, "class_names": classes, "temperature": repr(model.temperature)}
+    program.model.metadata_props.update(about | {"input": INPUT, "output": OUTPUT})
     return program.model_proto.SerializeToString()
 
 
 def compare(content: bytes, recogniser: Recogniser) -> float:
-    """How far a file's probabilities and torch's are apart at most, on N_CHECKED generated images.
-
-    Raises InputError for more than TOLERANCE, and for another label.
-    """
+    """How far a file and torch are apart at most; InputError if too far, or for another label."""
     from onnxruntime import InferenceSession  # may be missing
 
     images = generate(per_class=1 + N_CHECKED // 62, part="export")[0][:N_CHECKED]

@@ -12,7 +12,7 @@ from torch import Tensor
 from lib.analysis.calibration import calibrate, calibration_error
 from lib.analysis.confusions import merged_accuracy
 from lib.data import CharacterData, load_data
-from lib.data.classes import LOOK_ALIKES, MERGED, fold_case
+from lib.data.classes import LOOK_ALIKES, MERGED, fold_case, in_one_group
 from lib.files import PRETRAINED, write_json, write_whole
 from lib.models import round_weights, save_model, versions
 from lib.networks import count_parameters
@@ -94,7 +94,7 @@ class SharedCrossEntropy:
 
 def share(a: str, b: str) -> float:
     """What of the target of class a is for class b: look-alikes as 0 and O, cases as c and C."""
-    if a != b and any(a in group and b in group for group in LOOK_ALIKES):
+    if a != b and in_one_group(a, b, LOOK_ALIKES):
         return LOOK_ALIKE
     return CASES if a != b and fold_case(a) == fold_case(b) and a.lower() in MERGED else 0.0
 

@@ -11,7 +11,7 @@ from PIL import Image
 from lib.wording import title_of
 
 PARTS = Path(__file__).parent / "templates" / "explorer"
-SIDE, SHADES = 28, 16
+SIDE = 28
 PER_CELL, MOST_IMAGES = 8, 1500  # images of a confusion, and of all: a quarter of a megabyte
 
 
@@ -38,11 +38,11 @@ def explorer_html(
         for _, index, cell, percent in shown[name]:
             if index in places:
                 pictures.setdefault(cell, []).extend((places[index], percent))
-        counted = dict(zip(cells.tolist(), counts.tolist(), strict=True))
+        counted = dict(zip(cells.tolist(), counts.tolist()))
         data["networks"].append({"name": title_of(name), "counts": counted, "images": pictures})
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    kinds = ("html", "css", "js")
-    body, style, script = ((PARTS / f"explorer.{kind}").read_text("utf-8") for kind in kinds)
+    files = (PARTS / f"explorer.{kind}" for kind in ("html", "css", "js"))
+    body, style, script = (file.read_text("utf-8") for file in files)
     held = f'<script type="application/json" id="explorer-data">{text}</script>'
     return f"<style>\n{style}</style>\n{body}{held}\n<script>\n{script}</script>\n"
 
@@ -63,12 +63,11 @@ def shown_images(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int
 
 def sprite(images: np.ndarray, columns: int) -> str:
     """Images uint8 (N, 28, 28) as one PNG in base64: black ink of 16 degrees of transparency."""
-    rows = -(-len(images) // columns)
-    picture = np.zeros((rows * columns, SIDE, SIDE), np.uint8)
-    picture[: len(images)] = (images.astype(int) + 8) // 17
-    tiled = picture.reshape(rows, columns, SIDE, SIDE).swapaxes(1, 2)
-    image = Image.frombytes("P", (columns * SIDE, rows * SIDE), tiled.tobytes())
-    image.putpalette(bytes(3 * SHADES))
-    file, alpha = io.BytesIO(), bytes(17 * shade for shade in range(SHADES))
-    image.save(file, "PNG", bits=4, transparency=alpha, optimize=True)
+    shades = ((images.astype(int) + 8) // 17).astype(np.uint8)
+    filled = np.pad(shades, ((0, -len(images) % columns), (0, 0), (0, 0)))
+    tiled = filled.reshape(-1, columns, SIDE, SIDE).swapaxes(1, 2).reshape(-1, columns * SIDE)
+    image = Image.fromarray(tiled).convert("P")
+    image.putpalette(bytes(3 * 16))
+    file = io.BytesIO()
+    image.save(file, "PNG", bits=4, transparency=bytes(range(0, 256, 17)), optimize=True)
     return base64.b64encode(file.getvalue()).decode()

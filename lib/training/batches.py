@@ -6,7 +6,7 @@ import psutil
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
 from fastai.data.transforms import CategoryMap
-from fastai.torch_core import TensorCategory, TensorImageBW, to_device
+from fastai.torch_core import TensorCategory, TensorImageBW, TitledStr, to_device
 
 from lib.data import CharacterData
 from lib.params import TrainingParameters
@@ -16,50 +16,39 @@ from lib.training.augment import RandomDistortion, RandomErasing
 class Characters:
     """Images and labels of one part, as fastai's loader wants them: indexed, and fit to be shown.
 
-    `split_idx` is 0 for training, where augmentation applies, and 1 for everything else. With a
-    `device` they are copied there once, and batches are cut there; without, batches are cut from
-    the arrays, which may be memory-mapped.
+    `split_idx` is 0 for training, where augmentation applies, else 1. With a `device` they are
+    copied there once, and batches are cut there; without, from the arrays, memory-mapped or not.
     """
 
     def __init__(self, images, labels, class_names: list[str], split_idx: int, device=None):
         self.split_idx, self.device = split_idx, device
         self.vocab = CategoryMap(class_names, sort=False)
-        arrays = images, labels
+        self.images, self.labels = images, labels
         if device is not None:
-            arrays = (torch.tensor(array, device=device) for array in arrays)
-        self.images, self.labels = arrays
+            self.images = torch.tensor(images, device=device)
+            self.labels = torch.tensor(labels, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index):
         """An index or an array of them to (uint8 (..., 28, 28), int64 (...))."""
-        if self.device is None:
-            images, labels = np.take(self.images, index, axis=0), np.take(self.labels, index)
-            images, labels = torch.as_tensor(images), torch.as_tensor(labels, dtype=torch.int64)
-        else:
+        if self.device is not None:
             index = torch.as_tensor(index, device=self.device)
-            images, labels = self.images[index], self.labels[index]
-        return TensorImageBW(images), TensorCategory(labels)
+            return TensorImageBW(self.images[index]), TensorCategory(self.labels[index])
+        labels = torch.as_tensor(np.take(self.labels, index), dtype=torch.int64)
+        return TensorImageBW(np.take(self.images, index, axis=0)), TensorCategory(labels)
 
     def decode(self, item, full: bool = True):
         image, label = item
-        return image, TitledName(self.vocab[int(label)])
-
-
-class TitledName(str):
-    """A class name that titles the picture it is shown with."""
-
-    def show(self, ctx=None, **kwargs):
-        ctx.set_title(self)
-        return ctx
+        return image, TitledStr(self.vocab[int(label)])
 
 
 class ArrayLoader(TfmdDL):
     """fastai's loader, each batch taken from the arrays in one indexing, by this process alone.
 
-    The order is drawn from Python's global random state at creation, as fastai's own is: the same
-    seed, the same batches. Rows of more than `memory` bytes are shuffled among their neighbours.
+    The order is drawn from Python's global random state at creation, as fastai's own is. Rows of
+    more than `memory` bytes are shuffled among their neighbours.
     """
 
     def __init__(self, dataset: Characters, memory: float = float("inf"), **kwargs):
@@ -87,10 +76,9 @@ class ArrayLoader(TfmdDL):
 
 
 def nearby_order(n: int, rng: np.random.Generator, block: int = 1024, blocks: int = 256):
-    """A random order of n rows for files larger than memory, int64 (n,).
+    """A random order of n rows, int64 (n,), that reads the disk in stretches, each of them once.
 
-    Blocks of consecutive rows are shuffled, then the rows of every 256 blocks (200 MB of images)
-    among themselves, so that the disk is read in stretches and each stretch once.
+    Blocks of consecutive rows are shuffled, then the rows of every 256 (200 MB) among themselves.
     """
     starts = rng.permutation(np.arange(0, n, block))
     rows = [np.arange(start, min(start + block, n)) for start in starts]
@@ -103,35 +91,19 @@ def make_loaders(
 ) -> DataLoaders:
     """Training and validation batches of (uint8 (B, 28, 28), int64 (B,)), training ones augmented.
 
-    The last, smaller training batch of each epoch is left out (batch norm cannot learn from one
-    image).
+    The last, smaller training batch of each epoch is left out: batch norm needs several images.
     """
-    home = device if has_room(device, data.train_images.nbytes + data.valid_images.nbytes) else None
+    home, n_bytes = None, data.train_images.nbytes + data.valid_images.nbytes
+    if device is not None and device.type == "cuda":
+        home = device if n_bytes < torch.cuda.mem_get_info(device)[0] / 2 else None
     train = Characters(data.train_images, data.train_labels, data.class_names, 0, home)
     valid = Characters(data.valid_images, data.valid_labels, data.class_names, 1, home)
-    train_loader = ArrayLoader(
-        train,
-        memory=psutil.virtual_memory().total / 2,
-        bs=min(parameters.batch_size, len(train)),
-        shuffle=True,
-        drop_last=True,
-        after_batch=augmentation(parameters),
-        device=device,
-    )
-    return DataLoaders(train_loader, ArrayLoader(valid, bs=1024, device=device), device=device)
-
-
-def has_room(device: torch.device | None, n_bytes: int) -> bool:
-    """True for a graphics card that so many bytes leave half of its free memory to training."""
-    on_card = device is not None and device.type == "cuda"
-    return on_card and n_bytes < torch.cuda.mem_get_info(device)[0] / 2
-
-
-def augmentation(parameters: TrainingParameters) -> list:
-    """The random changes asked for, in their order."""
     changes = []
     if parameters.augment or parameters.warp:
         changes.append(RandomDistortion(parameters.augment, parameters.warp))
     if parameters.erase:
         changes.append(RandomErasing(parameters.erase))
-    return changes
+    memory, size = psutil.virtual_memory().total / 2, min(parameters.batch_size, len(train))
+    random = {"shuffle": True, "drop_last": True, "after_batch": changes}
+    train_loader = ArrayLoader(train, memory, bs=size, device=device, **random)
+    return DataLoaders(train_loader, ArrayLoader(valid, bs=1024, device=device), device=device)

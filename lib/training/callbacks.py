@@ -1,18 +1,16 @@
-"""Callbacks of fastai's training loop: progress in plain text, and average weights."""
+"""Callbacks of fastai's training loop: progress, an early end, and average weights."""
 
 import json
 import math
-import os
-import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 
-import torch
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
+from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 
 from lib.errors import InputError
-from lib.files import LIVE_NOTEBOOK
 
 
 def only_in_training(callback: Callback) -> None:
@@ -48,16 +46,15 @@ class ReportProgress(Callback):
     def after_batch(self):
         if self.training and time.monotonic() - self.wrote > 0.5:
             self.wrote = time.monotonic()
-            loss = float(self.recorder.losses[-1])
-            self.write(batch=self.iter + 1, batches=self.n_iter, loss=loss)
+            self.write(self.iter + 1, self.n_iter, loss=float(self.recorder.losses[-1]))
 
     def after_epoch(self):
         self.known = {"accuracy": float(self.recorder.values[-1][-1])}
-        self.write(batch=1, batches=1)
+        self.write(1, 1)
 
-    def write(self, **told):
-        told |= {"epoch": self.epoch + 1, "epochs": self.n_epoch} | self.known
-        self.path.write_text(json.dumps(told))
+    def write(self, batch: int, batches: int, **told):
+        told |= {"batch": batch, "batches": batches, "epoch": self.epoch + 1}
+        self.path.write_text(json.dumps(told | {"epochs": self.n_epoch} | self.known))
 
 
 class StopAtNaN(Callback):
@@ -68,18 +65,16 @@ class StopAtNaN(Callback):
 
     def after_epoch(self):
         if not all(map(math.isfinite, self.recorder.values[-1][:2])):
-            rate = max(self.recorder.lrs)
             raise InputError(
-                f"The loss is no longer a number: learning_rate {rate:g} is too high for this "
-                "network; choose a lower one."
+                f"The loss is no longer a number: learning_rate {max(self.recorder.lrs):g} is too "
+                "high for this network; choose a lower one."
             )
 
 
 class AverageWeights(Callback):
     """Keeps an exponential average of weights and batch-norm statistics, validates and leaves it.
 
-    The decay rises with the steps, from (1 + n) / (10 + n) to `decay`, so that the fresh weights
-    are soon forgotten.
+    Its decay, (1 + n) / (10 + n) after n steps, rises to `decay`: fresh weights are soon forgotten.
     """
 
     order, run_valid = 20, False  # after the step, before the recorder
@@ -89,7 +84,7 @@ class AverageWeights(Callback):
 
     def before_fit(self):
         only_in_training(self)
-        self.steps, self.averages = 0, copied(self.model.state_dict())
+        self.steps, self.averages = 0, deepcopy(self.model.state_dict())
 
     def after_batch(self):
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps)) if self.steps else 0
@@ -102,7 +97,7 @@ class AverageWeights(Callback):
 
     def swap(self):
         if self.averages:  # else it is validated outside a fit
-            current = copied(self.model.state_dict())
+            current = deepcopy(self.model.state_dict())
             self.model.load_state_dict(self.averages)
             self.averages = current
 
@@ -113,11 +108,8 @@ class AverageWeights(Callback):
         self.averages = None
 
 
-def copied(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state_dict with values of its own."""
-    return {name: value.clone() for name, value in state.items()}
-
-
-def someone_is_watching() -> bool:
-    """True in a notebook opened by a person or on a terminal, where fastai's bars are of use."""
-    return any(name in os.environ for name in LIVE_NOTEBOOK) or sys.stdout.isatty()
+def early_stopping(patience: int) -> list[Callback]:
+    """The original's: a change below 0.01 is no improvement, and the best weights come back."""
+    if not patience:
+        return []
+    return [EarlyStoppingCallback(min_delta=0.01, patience=patience), SaveModelCallback()]

@@ -51,8 +51,7 @@ class Checkpoint(Callback):
         for part in self.path.parent.glob(".*.part.*"):
             part.unlink()  # half-written by a process that was killed
         self.key = training_key(self.learn, self.conditions)
-        kept = self.read()
-        if kept:
+        if kept := self.read():
             set_training_state(self.learn, kept["training"])
             set_random_states(self.learn, kept["random"])
             self.first, self.seconds = kept["next_epoch"], kept["seconds"]
@@ -96,13 +95,8 @@ class Checkpoint(Callback):
 
     def write(self, next_epoch: int) -> None:
         content, self.seconds = io.BytesIO(), time.perf_counter() - self.began
-        state = {
-            "key": self.key,
-            "next_epoch": next_epoch,
-            "seconds": self.seconds,
-            "random": random_states(self.learn),
-            "training": training_state(self.learn),
-        }
+        state = {"key": self.key, "next_epoch": next_epoch, "seconds": self.seconds}
+        state |= {"random": random_states(self.learn), "training": training_state(self.learn)}
         torch.save(state, content)
         write_whole(self.path, content.getvalue())
 
@@ -204,13 +198,12 @@ def best_files(learner: Learner) -> list[Path]:
 def random_states(learner: Learner) -> dict:
     """Every random state of this process that training may draw from, as plain values."""
     name, keys, *rest = np.random.get_state()
-    mps = [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else []
     return {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), *rest),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all(),
-        "mps": mps,
+        "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
         "loaders": [loader.rng.getstate() for loader in learner.dls],
     }
 

@@ -23,17 +23,15 @@ def history(learner: Learner) -> pd.DataFrame:
     recorder = learner.recorder
     table = pd.DataFrame(recorder.values, columns=["train_loss", "valid_loss", "valid_accuracy"])
     table.insert(0, "epoch", np.arange(1, len(table) + 1))
-    steps = len(learner.dls.train)
-    rates = recorder.hps["lr"]
-    return table.assign(
-        learning_rate=[float(rates[min(epoch * steps, len(rates)) - 1]) for epoch in table["epoch"]]
-    )
+    rates = np.array(recorder.hps["lr"], dtype=float)
+    ends = np.minimum(table["epoch"] * len(learner.dls.train), len(rates)) - 1
+    return table.assign(learning_rate=rates[ends])
 
 
 def predict_probabilities(model: torch.nn.Module, images: np.ndarray, views: int = 1) -> np.ndarray:
     """Class probabilities float32 (N, n_classes) of uint8 (N, 28, 28), without dropout.
 
-    `views` 5 or 9 averages them over the image and its copies shifted by a pixel, along the axes or
+    `views` averages them over the image and its copies shifted by a pixel: 5, along the axes; 9,
     diagonally as well.
     """
     device, found = next(model.parameters()).device, []
@@ -69,9 +67,9 @@ def predict_parts(model: torch.nn.Module, data: CharacterData, views: int = 1) -
     """
     predictions = {}
     for part in ("valid", "test"):
-        probabilities = predict_probabilities(model, getattr(data, f"{part}_images"), views)
-        rounded = probabilities.astype(np.float16).astype(np.float32)
-        predictions[part] = getattr(data, f"{part}_labels"), rounded
+        images, labels = (getattr(data, f"{part}_{kind}") for kind in ("images", "labels"))
+        exact = predict_probabilities(model, images, views)
+        predictions[part] = labels, exact.astype(np.float16).astype(np.float32)
     return predictions
 
 
@@ -92,11 +90,6 @@ def measure_run(
     seen, labels = data.train_images[::step], data.train_labels[::step]
     measured = {"train": measure(predict_probabilities(model, seen, parameters.views), labels)}
     measured |= {part: measure(table, actual) for part, (actual, table) in predictions.items()}
-    scores = {
-        f"{part}_{name}": measured[part][name]
-        for name in ("accuracy", "loss")
-        for part in ("train", "valid", "test")
-    }
     return {
         **data.parameters.model_dump(exclude={"archive", "folder"}),
         **parameters.model_dump(),
@@ -105,7 +98,8 @@ def measure_run(
         "epochs_run": len(learner.recorder.values),
         "precision": str(model.precision).removeprefix("torch."),
         "parameters": count_parameters(model),
-        **scores,
+        **{f"{part}_accuracy": found["accuracy"] for part, found in measured.items()},
+        **{f"{part}_loss": found["loss"] for part, found in measured.items()},
         "optimiser": "Adam with decoupled weight decay, as fastai has it",
         "seconds": round(seconds, 2),
         "device": device.type,

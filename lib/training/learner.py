@@ -3,7 +3,9 @@
 import ctypes
 import os
 import platform
+import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,6 @@ from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler, SchedLin, SchedNo, combine_scheds, minimum
-from fastai.callback.tracker import EarlyStoppingCallback, SaveModelCallback
 from fastai.imports import noop
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
@@ -21,7 +22,7 @@ from fastai.torch_core import default_device, set_seed
 
 from lib.data import CharacterData
 from lib.errors import InputError
-from lib.files import PROGRESS, RATES, read_json
+from lib.files import LIVE_NOTEBOOK, PROGRESS, RATES, read_json
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import TrainingParameters
 from lib.training import callbacks
@@ -49,7 +50,7 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
         cbs=callbacks_of(parameters, model.precision),
     )
     learner.scratch = scratch  # where the finder and early stopping keep weights; goes with it
-    if not callbacks.someone_is_watching():
+    if not (sys.stdout.isatty() or os.environ.keys() & set(LIVE_NOTEBOOK)):  # nobody watches
         learner.remove_cb(ProgressCallback)
         learner.logger = noop  # fastai would print a list per epoch
         learner.add_cb(callbacks.PlainProgress())
@@ -68,18 +69,11 @@ def callbacks_of(parameters: TrainingParameters, precision: torch.dtype) -> list
     return wanted
 
 
-def early_stopping(patience: int) -> list[Callback]:
-    """The original's: a change below 0.01 is no improvement, and the best weights come back."""
-    if not patience:
-        return []
-    return [EarlyStoppingCallback(min_delta=0.01, patience=patience), SaveModelCallback()]
-
-
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
-    """The dtype to compute in; "auto" takes bfloat16 where the device has instructions for it.
+    """The dtype to compute in; "auto": bfloat16 where there are instructions for it.
 
-    Where it has none, auto takes float16 on CUDA and float32 elsewhere. Raises InputError for
-    float16 elsewhere: its gradients vanish unless they are scaled, which is done on CUDA alone.
+    Otherwise float16 on CUDA and float32 elsewhere. Raises InputError for float16 elsewhere: its
+    gradients vanish unless they are scaled, which is done on CUDA alone.
     """
     if precision == "float16" and device.type != "cuda":
         raise InputError(
@@ -90,10 +84,10 @@ def choose_precision(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if has_bfloat16 else torch.float16
-    has_bfloat16 = device.type == "cpu" and (
-        torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
-    return torch.bfloat16 if has_bfloat16 else torch.float32
+    on_cpu = device.type == "cpu"
+    if on_cpu and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return torch.float32
 
 
 def fit_preparation(images: np.ndarray) -> Preparation:
@@ -107,10 +101,7 @@ def fit_preparation(images: np.ndarray) -> Preparation:
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc to keep large blocks for the next batch; does nothing where there is no glibc.
-
-    Without it the ResNet spends a third of its time on page faults.
-    """
+    """Tells glibc to keep large blocks: else page faults take a third of the ResNet's time."""
     if platform.libc_ver()[0] == "glibc":
         for option in (-1, -3):  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes
             ctypes.CDLL(None).mallopt(option, 2**31 - 1)
@@ -122,22 +113,18 @@ def rate_schedule(schedule: str, learning_rate: float) -> ParamScheduler:
     triangular2 goes up and down twice, the second time half as high: Smith (2017),
     https://arxiv.org/abs/1506.01186, section 3. The original used half-cycles of 8 epochs.
     """
+    if schedule == "constant":
+        return ParamScheduler({"lr": SchedNo(learning_rate, learning_rate)})
     low, high = learning_rate / 100, learning_rate
-    middle = (low + high) / 2
-    ways = [(low, high), (high, low), (low, middle), (middle, low)]
-    rates = {
-        "triangular2": combine_scheds([0.25] * 4, [SchedLin(*ends) for ends in ways]),
-        "constant": SchedNo(learning_rate, learning_rate),
-    }
-    return ParamScheduler({"lr": rates[schedule]})
+    turns = pairwise([low, high, low, (low + high) / 2, low])
+    return ParamScheduler({"lr": combine_scheds([0.25] * 4, [SchedLin(*ends) for ends in turns])})
 
 
 def suggested(rates: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple:
     """For `learn.lr_find(suggest_funcs=...)`: a third of fastai's `minimum`.
 
-    `minimum` is a tenth of the rate with the lowest loss. On validation, two seeds each, rates from
-    a third of it up to it did equally well for LeNet and the custom network; the ResNet, whose test
-    is the least steady, did better below.
+    On validation, two seeds each, rates from a third of `minimum` up to it did equally well for
+    LeNet and the custom network; the ResNet, whose test is the least steady, did better below.
     """
     rate = minimum(rates, losses, num_it)[0] / 3
     nearest = (rates - rate).abs().argmin()
@@ -146,9 +133,8 @@ def suggested(rates: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple:
 
 def found_rate(outputs: Path, data: CharacterData, parameters: TrainingParameters) -> float | None:
     """The rate that 02 has found for this network, these characters and this batch size, if any."""
-    if not (outputs / RATES).exists():
-        return None
-    found = read_json(outputs / RATES).get(parameters.network, {})
+    rates = read_json(outputs / RATES) if (outputs / RATES).exists() else {}
+    found = rates.get(parameters.network, {})
     same = found.get("conditions") == rate_conditions(data, parameters)
     return found["suggested"] if same else None
 

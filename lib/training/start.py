@@ -4,7 +4,6 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
 
 from lib.errors import InputError
 from lib.files import MODEL, outputs_folder
@@ -26,28 +25,17 @@ def load_start(model: PreparedNetwork, start: str, class_names: list[str]) -> No
         return
     path = outputs_folder(start)
     old, known = load_model(path / MODEL if path.is_dir() else path)
-    if shapes_of(old.network) != shapes_of(model.network):
+    given, own = old.state_dict(), model.state_dict()
+    last = f"network.classifier.{len(model.network.classifier) - 1}."
+    shapes, own_shapes = (
+        {name: value.shape[name.startswith(last) :] for name, value in state.items()}
+        for state in (given, own)
+    )
+    if shapes != own_shapes:
         raise InputError(f"start {start} holds another network than the one that is to be trained.")
-    model.preparation.load_state_dict(old.preparation.state_dict())
-    carry_over(old.network, known, model.network, class_names)
-
-
-def shapes_of(network: nn.Module) -> dict[str, torch.Size]:
-    """The shapes of a network's weights, whatever the number of its classes."""
-    last = f"classifier.{len(network.classifier) - 1}."
-    state = network.state_dict().items()
-    return {name: value.shape[name.startswith(last) :] for name, value in state}
-
-
-def carry_over(old: nn.Module, known: list[str], new: nn.Module, names: list[str]) -> None:
-    """Copies a network's weights into one for other classes.
-
-    Of the last layer the rows of classes that both know are copied; those of new classes stay.
-    """
-    shared = [name for name in names if name in known]
-    rows, old_rows = [names.index(name) for name in shared], [known.index(name) for name in shared]
-    last, own = f"classifier.{len(new.classifier) - 1}.", new.state_dict()
-    for name, value in old.state_dict().items():  # written into the network's own memory
+    shared = [name for name in class_names if name in known]
+    rows, old_rows = ([names.index(name) for name in shared] for names in (class_names, known))
+    for name, value in given.items():  # written into the model's own memory
         if name.startswith(last):
             own[name][rows] = value[old_rows].to(own[name])
         else:

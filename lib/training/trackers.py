@@ -52,15 +52,9 @@ def log_wandb(metrics: dict, epochs: list[dict], folder: Path) -> None:
     import wandb  # these three are extras, and slow to import
 
     offline = "online" if wandb.login(prompt=False, verify=False) else "offline"
-    run = wandb.init(
-        project=PROJECT,
-        group=folder.parent.parent.name,
-        name=folder.name,
-        dir=folder,
-        config=metrics,
-        mode=os.environ.get("WANDB_MODE") or offline,
-        settings=wandb.Settings(console="off"),
-    )
+    named = {"project": PROJECT, "group": folder.parent.parent.name, "name": folder.name}
+    mode, settings = os.environ.get("WANDB_MODE") or offline, wandb.Settings(console="off")
+    run = wandb.init(**named, dir=folder, config=metrics, mode=mode, settings=settings)
     for row in epochs:
         run.log(row, step=row["epoch"])
     run.finish()
@@ -70,13 +64,9 @@ def log_comet(metrics: dict, epochs: list[dict], folder: Path) -> None:
     """To the server where an API key is known, else into the folder."""
     import comet_ml  # an extra, and slow to import
 
-    config = comet_ml.ExperimentConfig(
-        name=folder.name,
-        tags=[folder.parent.parent.name],
-        offline_directory=str(folder),
-        parse_args=False,
-        display_summary_level=0,
-    )
+    named = {"name": folder.name, "tags": [folder.parent.parent.name]}
+    quiet = {"parse_args": False, "display_summary_level": 0}
+    config = comet_ml.ExperimentConfig(**named, **quiet, offline_directory=str(folder))
     online = bool(comet_ml.get_config()["comet.api_key"])
     run = comet_ml.start(project_name=PROJECT, online=online, experiment_config=config)
     run.log_parameters(metrics)
@@ -89,11 +79,9 @@ def log_mlflow(metrics: dict, epochs: list[dict], folder: Path) -> None:
     """To the server that MLFLOW_TRACKING_URI names, else into a database beside the folder."""
     import mlflow  # an extra, and slow to import
 
-    store = folder.parent / "mlflow.db"
+    store = f"sqlite:///{folder.parent.as_posix()}/mlflow.db"
     with FileLock(folder.parent / "mlflow.lock"):  # two runs may end at once
-        mlflow.set_tracking_uri(
-            os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.as_posix()}"
-        )
+        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or store)
         mlflow.set_experiment(PROJECT)
         with mlflow.start_run(run_name=folder.name):
             mlflow.log_params(metrics)
