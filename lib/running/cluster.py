@@ -29,6 +29,8 @@ OWN = {name: os.environ[name] for name in SHARED if name in os.environ}  # a wor
 LOCAL = {
     "distributed.scheduler.allowed-failures": ATTEMPTS,
     "distributed.comm.timeouts.connect": "10s",
+    # else dask gives a worker up that dies twice within 15 s, before a notebook was tried 3 times
+    "distributed.deploy.lost-worker-timeout": "1h",
 }
 BAD = ("failed", "skipped")
 process: NotebookProcess | None = None  # of a worker: kept from one notebook to the next
@@ -75,8 +77,8 @@ def jobs_at_once(jobs: int, threads: int, n_steps: int, cores: int, cards: int) 
 @contextmanager
 def connected(scheduler: str, jobs: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of this machine's own."""
-    if scheduler:
-        with silence_logging_cmgr(logging.CRITICAL):  # what is wrong is said in a sentence
+    with silence_logging_cmgr(logging.CRITICAL):  # what is wrong is said in a sentence
+        if scheduler:
             try:
                 client = Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
             except (OSError, ValueError) as error:
@@ -86,12 +88,14 @@ def connected(scheduler: str, jobs: int) -> Iterator[Client]:
                 ) from None
             with client:
                 yield client
-    else:
-        quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
-        with handled({signal.SIGINT: signal.SIG_IGN}):  # the workers inherit it: Ctrl-C is ours
-            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, memory_limit=0, **quiet)
-        with cluster, Client(cluster) as client:
-            yield client
+        else:
+            quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+            with handled({signal.SIGINT: signal.SIG_IGN}):  # workers inherit it: Ctrl-C is ours
+                cluster = LocalCluster(
+                    n_workers=jobs, threads_per_worker=1, memory_limit=0, **quiet
+                )
+            with cluster, Client(cluster) as client:
+                yield client
 
 
 @contextmanager
