@@ -32,6 +32,7 @@ LOCAL = {
     # else dask gives a worker up that dies twice within 15 s, before a notebook was tried 3 times
     "distributed.deploy.lost-worker-timeout": "1h",
 }
+SILENT = logging.CRITICAL + 1  # dask writes lost connections as critical, with a traceback
 BAD = ("failed", "skipped")
 process: NotebookProcess | None = None  # of a worker: kept from one notebook to the next
 one_at_a_time = threading.Lock()  # whatever number of threads a worker was given
@@ -77,7 +78,7 @@ def jobs_at_once(jobs: int, threads: int, n_steps: int, cores: int, cards: int) 
 @contextmanager
 def connected(scheduler: str, jobs: int) -> Iterator[Client]:
     """A client of the scheduler at this address, or of a cluster of this machine's own."""
-    with silence_logging_cmgr(logging.CRITICAL):  # what is wrong is said in a sentence
+    with silence_logging_cmgr(SILENT):  # what is wrong is said in a sentence
         if scheduler:
             try:
                 client = Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
@@ -89,7 +90,7 @@ def connected(scheduler: str, jobs: int) -> Iterator[Client]:
             with client:
                 yield client
         else:
-            quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": logging.CRITICAL}
+            quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": SILENT}
             with handled({signal.SIGINT: signal.SIG_IGN}):  # workers inherit it: Ctrl-C is ours
                 cluster = LocalCluster(
                     n_workers=jobs, threads_per_worker=1, memory_limit=0, **quiet
