@@ -74,6 +74,12 @@ def test_no_start_changes_nothing():
     assert torch.equal(new(IMAGES), before)
 
 
+def test_a_start_from_a_larger_network_is_refused(tmp_path):
+    save_model(tmp_path / MODEL, model("resnet18", 4, seed=1), "resnet18", list("abcd"))
+    with pytest.raises(InputError, match="holds another network than the one"):
+        load_start(model("custom", 4, seed=2), str(tmp_path), list("abcd"))
+
+
 @pytest.mark.parametrize("network", ["lenet", "wide"])
 def test_a_start_with_another_network_is_refused(old, tmp_path, network):
     with pytest.raises(InputError, match="holds another network than the one"):
