@@ -7,13 +7,11 @@ The original of 2019 pools after a ReLU. These apply the ReLU after the pool: bo
 same values and gradients, and this one takes a quarter of the work.
 """
 
-from copy import deepcopy
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook
 
 from lib.errors import InputError
 
@@ -166,10 +164,37 @@ class ResNet18(nn.Module):
         return self.body(x)  # (B, n_classes)
 
 
+def lenet_with_norm(n_classes: int) -> LeNet:
+    """LeNet with batch norm after each convolution."""
+    network = LeNet(n_classes)
+    network.features.insert(1, nn.BatchNorm2d(32))
+    network.features.insert(4, nn.BatchNorm2d(64))
+    return network
+
+
+def resnet_without(part: str, n_classes: int) -> ResNet:
+    """The ResNet without a `part`: "norm" (batch norm), "pool" (the average) or "padding"."""
+    network = ResNet(n_classes)
+    if part == "pool":  # the dense layer sees each of the 4 x 4 places
+        network.classifier[0], network.classifier[2] = nn.Identity(), nn.Linear(512 * 4 * 4, 128)
+    for name, layer in list(network.named_modules()):
+        if part == "norm" and isinstance(layer, nn.BatchNorm2d):
+            network.set_submodule(name, nn.Identity())
+        if part == "padding" and isinstance(layer, (nn.Conv2d, nn.ZeroPad2d)):
+            layer.padding = (0,) * len(layer.padding)
+        if part == "padding" and isinstance(layer, Block):
+            layer.shortcut.append(nn.ZeroPad2d(-1))  # cuts it to fit
+    return network
+
+
 NETWORKS = {
     "lenet": LeNet,
     "custom": CustomCNN,
     "resnet": ResNet,
+    "lenet-with-norm": lenet_with_norm,
+    "resnet-without-norm": partial(resnet_without, "norm"),
+    "resnet-without-pool": partial(resnet_without, "pool"),
+    "resnet-without-padding": partial(resnet_without, "padding"),
     "wide": partial(CustomCNN, width=2),
     "resnet18": ResNet18,
     "resnet18-56": partial(ResNet18, size=56),
@@ -215,34 +240,11 @@ class PreparedNetwork(nn.Module):
 def make_network(name: str, n_classes: int) -> nn.Module:
     """A network with fresh weights, from torch's random state; InputError for an unknown name."""
     if name not in NETWORKS:
-        raise InputError(
-            f"There is no network '{name}'; choose one of {', '.join(NETWORKS)}, "
-            "or add a class to lib/networks.py."
-        )
+        names = ", ".join(NETWORKS)
+        raise InputError(f"There is no network '{name}' in lib/networks.py; choose from {names}.")
     return NETWORKS[name](n_classes)
 
 
 def count_parameters(module: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def layer_table(network: nn.Module) -> list[dict]:
-    """One row per layer that holds weights or changes the shape, in the order of a forward pass.
-
-    `shape` is without the batch; `mflops`: millions of operations per image in convolutions and
-    dense layers; a multiplication and an addition count as two.
-    """
-    rows = []
-
-    def note(layer, inputs, output):
-        if list(layer.children()) or isinstance(layer, (nn.ReLU, Dropout)):
-            return
-        per_output = layer.weight[0].numel() if isinstance(layer, (nn.Conv2d, nn.Linear)) else 0
-        row = {"layer": type(layer).__name__, "shape": tuple(output.shape[1:])}
-        mflops = 2 * per_output * output[0].numel() / 1e6
-        rows.append(row | {"parameters": count_parameters(layer), "mflops": mflops})
-
-    with torch.no_grad(), register_module_forward_hook(note):
-        deepcopy(network).eval()(torch.zeros(1, 1, 28, 28))
-    return rows

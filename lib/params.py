@@ -97,7 +97,9 @@ class TrainingSettings(Parameters):
     """How a network is trained, whichever it is, and what its run keeps."""
 
     schedule: Literal["one_cycle", "triangular2", "constant"] = "one_cycle"
+    half_cycle: int = Field(0, ge=0, le=1000)  # epochs, of triangular2; 0: a quarter of all
     epochs: int = Field(4, ge=1, le=1000)
+    optimiser: Literal["adam", "rmsprop"] = "adam"
     batch_size: int = Field(64, ge=2, le=65_536)
     learning_rate: float = Field(0.0, ge=0, le=10)  # highest rate; 0: the one the finder suggests
     finder_steps: int = Field(100, ge=40, le=10_000)  # batches of the learning-rate test

@@ -24,7 +24,7 @@ CANVAS = 40  # pixels a side of the drawing that is then converted
 REACH = 30  # of them, the longer side of the character
 CHUNK = 128  # characters drawn at once; part of what a seed means
 COARSE = 0.4  # of the characters, the share that is drawn at half of the pixels
-SMALL = "acemnorsuvwxz"  # written at half height with the same pen: wider when blown up
+SMALL = "acemnorsuvwxz"  # at half height: blown up, a little wider in pen and shape, as in EMNIST
 LEVELS = ndtri((np.arange(256) + 0.5) / 256)  # in so many steps: noise from single random bytes
 
 
@@ -107,7 +107,7 @@ def _slanted(points: Tensor, small: Tensor, random: Generator) -> Tensor:
     """(B, 96, 2) points slanted, turned, stretched, in a box of -1 to 1, aspect ratio kept."""
     size = len(points)
     angle, slant = 0.10 * _normal(random, size), 0.12 + 0.24 * _normal(random, size)
-    stretch = torch.exp(0.20 * _normal(random, size) + 0.15 * small)
+    stretch = torch.exp(0.20 * _normal(random, size) + 0.05 * small)
     matrix = [stretch * angle.cos(), -angle.sin(), stretch * angle.sin() - slant, angle.cos()]
     points = points @ torch.stack(matrix, 1).view(size, 2, 2)
     low, high = points.amin(1, keepdim=True), points.amax(1, keepdim=True)
@@ -122,7 +122,7 @@ def _drawn(points: Tensor, stroke: Tensor, small: Tensor, random: Generator) -> 
     room = (points.amax(1) - points.amin(1)).clamp(min=0.4 * REACH).prod(1, keepdim=True).sqrt()
     # A wider pen fills the gaps between strokes.
     widest = 0.62 * REACH * (room / step.sum(1, keepdim=True)) ** 1.6  # (B, 1)
-    pen = 0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.4 * small[:, None])
+    pen = 0.051 * REACH * torch.exp(0.38 * _normal(random, size, 1) + 0.1 * small[:, None])
     pen = torch.minimum(pen, widest).clamp(max=0.15 * REACH)
     pen = (pen * torch.exp(0.2 * (_normal(random, size, 8) @ _waves()))).clamp(min=0.8)  # (B, 96)
     ends = pad(lifted, (1, 0), value=True).double() + pad(lifted, (0, 1), value=True)  # round ones

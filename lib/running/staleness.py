@@ -5,9 +5,9 @@ they import), the source of its networks, the characters, the files that it read
 of what computes. A record holds all of it as digests, with the files that were written; it is a
 small JSON file beside the executed notebook, written last and as a whole.
 
-Three parts of lib stand in no record. What lib/data made is there as the checksum of its arrays;
-lib/running runs notebooks and is not run in them; and of lib/networks.py only what a step's
-networks are made of counts.
+Some parts of lib stand in no record. What lib/data made is there as the checksum of its arrays;
+lib/running runs notebooks and is not run in them; parameters are there by their values, whatever
+lib/params.py says of wrong ones; of lib/networks.py only what a step's networks are made of counts.
 """
 
 import hashlib

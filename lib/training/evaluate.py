@@ -1,5 +1,7 @@
 """What a trained network is worth: predictions, accuracies and losses, with their conditions."""
 
+from copy import deepcopy
+
 import numpy as np
 import pandas as pd
 import torch
@@ -9,7 +11,7 @@ from fastai.learner import Learner
 from lib.data import CharacterData
 from lib.files import shown_path
 from lib.models import versions
-from lib.networks import count_parameters
+from lib.networks import PreparedNetwork, count_parameters
 from lib.params import TrainingParameters
 from lib.runs import device_name
 
@@ -19,13 +21,18 @@ SHIFTS = [(0, 0), (0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (1, -1), (-1, 1), (-
 
 
 def history(learner: Learner) -> pd.DataFrame:
-    """One row per epoch: losses (nats), valid_accuracy (0 to 1), the learning rate at its end."""
-    recorder = learner.recorder
-    table = pd.DataFrame(recorder.values, columns=["train_loss", "valid_loss", "valid_accuracy"])
-    table.insert(0, "epoch", np.arange(1, len(table) + 1))
+    """One row per epoch: losses (nats), valid_accuracy (0 to 1), the learning rate at its end.
+
+    Both losses are measured after the epoch, without dropout and augmentation.
+    """
+    recorder, columns = learner.recorder, ["running_loss", "valid_loss", "valid_accuracy"]
+    table = pd.DataFrame(recorder.values, columns=[*columns, "train_loss"])
+    table["epoch"] = np.arange(1, len(table) + 1)
     rates = np.array(recorder.hps["lr"], dtype=float)
-    ends = np.minimum(table["epoch"] * len(learner.dls.train), len(rates)) - 1
-    return table.assign(learning_rate=rates[ends])
+    table["learning_rate"] = rates[
+        np.minimum(table["epoch"] * len(learner.dls.train), len(rates)) - 1
+    ]
+    return table[["epoch", "train_loss", *columns[1:], "learning_rate"]]
 
 
 def predict_probabilities(model: torch.nn.Module, images: np.ndarray, views: int = 1) -> np.ndarray:
@@ -42,6 +49,13 @@ def predict_probabilities(model: torch.nn.Module, images: np.ndarray, views: int
             seen = [model(shifted(xb, *shift)).softmax(dim=1) for shift in SHIFTS[:views]]
             found.append(torch.stack(seen).mean(dim=0).cpu().numpy())
     return np.concatenate(found)
+
+
+def without_mean(model: PreparedNetwork) -> PreparedNetwork:
+    """The same network, given images from which no mean is subtracted: so the original tested."""
+    changed = deepcopy(model)
+    changed.preparation.mean.zero_()
+    return changed
 
 
 def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
@@ -90,6 +104,8 @@ def measure_run(
     seen, labels = data.train_images[::step], data.train_labels[::step]
     measured = {"train": measure(predict_probabilities(model, seen, parameters.views), labels)}
     measured |= {part: measure(table, actual) for part, (actual, table) in predictions.items()}
+    skewed = slice(None, None, max(1, -(-len(data.test_labels) // MEASURED_ON)))
+    blind = predict_probabilities(without_mean(model), data.test_images[skewed])
     return {
         **data.parameters.model_dump(exclude={"archive", "folder"}),
         **parameters.model_dump(),
@@ -100,7 +116,7 @@ def measure_run(
         "parameters": count_parameters(model),
         **{f"{part}_accuracy": found["accuracy"] for part, found in measured.items()},
         **{f"{part}_loss": found["loss"] for part, found in measured.items()},
-        "optimiser": "Adam with decoupled weight decay, as fastai has it",
+        "accuracy_without_mean": measure(blind, data.test_labels[skewed])["accuracy"],
         "seconds": round(seconds, 2),
         "device": device.type,
         "device_name": device_name(device),

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import tempfile
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,12 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import ParamScheduler, SchedLin, SchedNo, combine_scheds, minimum
+from fastai.callback.schedule import ParamScheduler, SchedNo, minimum
 from fastai.imports import noop
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
+from fastai.optimizer import Adam, RMSProp
 from fastai.torch_core import default_device, set_seed
 
 from lib.data import CharacterData
@@ -27,6 +28,9 @@ from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import TrainingParameters
 from lib.training import callbacks
 from lib.training.batches import make_loaders
+
+# weight decay is decoupled from the gradient in both; Keras, and so the original, averages by 0.9
+OPTIMISERS = {"adam": Adam, "rmsprop": partial(RMSProp, sqr_mom=0.9)}
 
 
 def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner:
@@ -44,7 +48,8 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
         make_loaders(data, parameters, device),
         model.to(device),
         loss_func=CrossEntropyLossFlat(label_smoothing=parameters.label_smoothing),
-        metrics=accuracy,
+        opt_func=OPTIMISERS[parameters.optimiser],
+        metrics=[accuracy, callbacks.TrainLoss()],
         wd=parameters.weight_decay,
         path=scratch.name,
         cbs=callbacks_of(parameters, model.precision),
@@ -107,17 +112,22 @@ def keep_freed_memory() -> None:
             ctypes.CDLL(None).mallopt(option, 2**31 - 1)
 
 
-def rate_schedule(schedule: str, learning_rate: float) -> ParamScheduler:
+def rate_schedule(schedule: str, learning_rate: float, half_cycle: float = 0.25) -> ParamScheduler:
     """A constant or triangular2 rate, whose highest value is `learning_rate`, for `learn.fit`.
 
-    triangular2 goes up and down twice, the second time half as high: Smith (2017),
-    https://arxiv.org/abs/1506.01186, section 3. The original used half-cycles of 8 epochs.
+    triangular2 rises from a hundredth of it for `half_cycle`, a share of the training, falls for
+    as long, and each time rises half as high: Smith (2017), https://arxiv.org/abs/1506.01186,
+    section 3. The original used half-cycles of 8 epochs.
     """
     if schedule == "constant":
         return ParamScheduler({"lr": SchedNo(learning_rate, learning_rate)})
-    low, high = learning_rate / 100, learning_rate
-    turns = pairwise([low, high, low, (low + high) / 2, low])
-    return ParamScheduler({"lr": combine_scheds([0.25] * 4, [SchedLin(*ends) for ends in turns])})
+    low = learning_rate / 100
+
+    def triangular2(done: float) -> float:
+        cycle, at = divmod(done / half_cycle, 2)
+        return low + (learning_rate - low) * (1 - abs(at - 1)) / 2**cycle
+
+    return ParamScheduler({"lr": triangular2})
 
 
 def suggested(rates: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple:

@@ -99,8 +99,9 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
     import torch
     import torch.nn.functional as F
     from fastai.torch_core import TensorImageBW, default_device
+    from torchinfo import summary
 
-    from lib.networks import Preparation, PreparedNetwork, layer_table, make_network
+    from lib.networks import Preparation, PreparedNetwork, make_network
     from lib.training.augment import RandomDistortion, RandomErasing
     from lib.training.learner import choose_precision, keep_freed_memory
 
@@ -131,9 +132,8 @@ def bench_steps(networks: list[str], repeats: int, size: int = 2048) -> dict:
     }
     for network in networks:
         model = PreparedNetwork(make_network(network, len(BYCLASS)), Preparation(), precision)
-        gflop[network] = (
-            3 * sum(row["mflops"] for row in layer_table(model.network)) / 1e3 * BATCH_SIZE
-        )
+        products = summary(model.network, (1, 1, 28, 28), verbose=0, device="cpu").total_mult_adds
+        gflop[network] = 3 * 2 * products / 1e9 * BATCH_SIZE
         model.to(device).train()
         steps[network] = partial(training_step, model, torch.optim.AdamW(model.parameters()))
     steps |= {name: partial(change.encodes, images) for name, change in changes.items()}
