@@ -284,7 +284,7 @@ def test_a_page_of_another_name_is_refused(server):
     assert requests.get(server[1], headers={"Host": "elsewhere.example"}).status_code == 403
 
 
-@pytest.mark.parametrize("path", ["voila/files/09-try-it.ipynb", "09-try-it.ipynb"])
+@pytest.mark.parametrize("path", ["voila/files/10-try-it.ipynb", "10-try-it.ipynb"])
 def test_no_file_is_served_but_the_pages_own(server, path):
     address, _, token = server[1].partition("?")
     assert requests.get(f"{address}{path}?{token}").status_code >= 400

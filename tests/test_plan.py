@@ -286,8 +286,8 @@ def test_a_run_whose_metrics_are_damaged_is_left_out_and_repeated(folder, tmp_pa
 
 
 def test_a_notebook_without_a_study_for_it_is_refused(folder):
-    with pytest.raises(InputError, match="small has no study for 09-try-it; add one to small.yml"):
-        run_all(named(), folder, notebook="09-try-it")
+    with pytest.raises(InputError, match="small has no study for 10-try-it; add one to small.yml"):
+        run_all(named(), folder, notebook="10-try-it")
 
 
 # one command at a time

@@ -69,7 +69,7 @@ def outputs(tmp_path_factory):
     write_notebook(folder / "notebooks/02-other.ipynb", *cells, title=f"Other {HOSTILE}")
     table = f"| a | b | c |\n|---|---|---|\n| {' | '.join(['wide' * 40] * 3)} |"
     cells += [shown("text/markdown", table), shown("text/html", explored(**both), ["explorer"])]
-    write_notebook(folder / "notebooks/10-report.ipynb", *cells, title="The report")
+    write_notebook(folder / "notebooks/11-report.ipynb", *cells, title="The report")
     for source in stale_pages(folder):
         write_page(folder, source)
     return folder
@@ -80,9 +80,9 @@ def text_of(outputs, page):
 
 
 def test_the_report_is_the_first_page_and_is_written_last(outputs, tmp_path):
-    for name in ("10-report", "02-other", "11-later"):
+    for name in ("11-report", "02-other", "11-later"):
         write_notebook(tmp_path / f"notebooks/{name}.ipynb")
-    assert [path.stem for path in stale_pages(tmp_path)] == ["02-other", "11-later", "10-report"]
+    assert [path.stem for path in stale_pages(tmp_path)] == ["02-other", "11-later", "11-report"]
     assert (outputs / "report/index.html").exists()
 
 
@@ -176,7 +176,7 @@ def test_a_perfect_network_has_an_explorer():
 def tagged(tmp_path, **tables):
     cells = [shown("text/markdown", text, [f"readme-{name}"]) for name, text in tables.items()]
     cells.append(shown("image/png", PIXEL, ["readme-overview"]))
-    return write_notebook(tmp_path / "10-report.ipynb", *cells)
+    return write_notebook(tmp_path / "11-report.ipynb", *cells)
 
 
 def test_the_readme_gets_the_tables_and_the_picture_of_the_report(tmp_path):

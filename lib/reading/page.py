@@ -17,7 +17,7 @@ from lib.errors import InputError
 from lib.files import ROOT
 
 HERE = Path(__file__).parent
-NOTEBOOK = ROOT / "notebooks" / "09-try-it.ipynb"
+NOTEBOOK = ROOT / "notebooks" / "10-try-it.ipynb"
 NOT_ON_THE_PAGE = "notebook-only"  # tag of a cell
 
 

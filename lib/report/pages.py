@@ -18,7 +18,7 @@ from lib.errors import InputError
 from lib.files import REPORT, write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
-REPORT_NOTEBOOK = "10-report"
+REPORT_NOTEBOOK = "11-report"
 TAGS = {*bleach.ALLOWED_TAGS, *"h1 h2 h3 h4 p div span pre br hr sub sup".split()}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
 ATTRIBUTES = {"*": ["class", "id", "scope", "colspan", "rowspan"], "a": ["href", "title"]}

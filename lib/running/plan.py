@@ -28,7 +28,7 @@ from lib.running.studies import Run, planned_runs
 
 NOTEBOOKS = ROOT / "notebooks"
 EXPLORE, FIND, TRAIN = "01-explore-data", "02-find-learning-rate", "03-train"
-REPORT_NOTEBOOK = "10-report"  # of what there is: it is run however the others have ended
+REPORT_NOTEBOOK = "11-report"  # of what there is: it is run however the others have ended
 
 
 @dataclass(frozen=True)
