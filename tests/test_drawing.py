@@ -1,5 +1,4 @@
 import json
-import os
 
 import nbformat
 import numpy as np
@@ -11,7 +10,7 @@ from lib import running
 from lib.data.classes import BYCLASS
 from lib.errors import InputError
 from lib.files import FINDINGS, METRICS, MODEL, ROOT, write_json
-from lib.menu import commands
+from lib.menu import commands, storing
 from lib.models import save_model
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import load_profile
@@ -141,7 +140,7 @@ def test_damaged_metrics_keep_no_network_from_answering(outputs, damaged):
 
 def test_confusions_are_those_that_an_analysis_found(outputs):
     assert drawing.found_groups("outputs/small") == []
-    write_json(outputs / FINDINGS / "05-confusions.json", {"found_groups": ["Cc"]})
+    write_json(outputs / FINDINGS / "05-confusions.json", {"groups": ["Cc"]})
     assert drawing.found_groups("outputs/small") == ["Cc"]
     write_json(outputs / FINDINGS / "05-confusions.json", [])
     assert drawing.found_groups("outputs/small") == []
@@ -238,7 +237,7 @@ def test_the_notebook_to_draw_in_is_no_part_of_a_plan_and_says_so():
     steps = running.plan(load_profile("small"))
     assert steps and not any(NOTEBOOK.stem in step.name for step in steps)
     with pytest.raises(InputError, match="`invoke demo` shows it"):
-        running.notebook_named("09")
+        running.notebook_named("10")
 
 
 @pytest.mark.parametrize("port", ["0", "70000", "-1", "http"])
@@ -250,8 +249,8 @@ def test_a_port_that_is_none_is_refused(port):
 def test_a_widget_is_stored_as_what_it_says_without_a_kernel(tmp_path):
     drawn = new_code_cell("from lib.reading.canvas import Canvas\nCanvas()")
     nbformat.write(new_notebook(cells=[drawn]), tmp_path / "a.ipynb")
-    commands.store(tmp_path / "a.ipynb", dict(os.environ))
+    storing.store(tmp_path / "a.ipynb", {})
     stored = json.loads((tmp_path / "a.ipynb").read_text())
     assert "text/html" in stored["cells"][0]["outputs"][0]["data"]
-    assert commands.WIDGET not in stored["cells"][0]["outputs"][0]["data"]
+    assert storing.WIDGET not in stored["cells"][0]["outputs"][0]["data"]
     assert "widgets" not in stored["metadata"]

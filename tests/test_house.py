@@ -92,7 +92,7 @@ def n_lines(path):
 
 
 def test_lib_does_not_grow():
-    assert sum(map(n_lines, FILES)) <= 6700  # on the way to 5,500
+    assert sum(map(n_lines, FILES)) <= 6770  # on the way to 5,500
 
 
 def test_no_file_of_lib_has_more_than_250_lines():
@@ -119,7 +119,7 @@ def inner_imports():
 
 def test_imports_inside_functions_are_few_and_say_why():
     found = dict(inner_imports())
-    assert len(found) <= 30 and [place for place, block in found.items() if "#" not in block] == []
+    assert len(found) <= 25 and [place for place, block in found.items() if "#" not in block] == []
 
 
 @pytest.mark.parametrize("folder", ["lib", "tests"])

@@ -12,23 +12,13 @@ from rich.progress import track
 
 from lib import running
 from lib.errors import InputError
-from lib.files import (
-    FINDINGS,
-    REPORT,
-    RESULTS,
-    ROOT,
-    outputs_folder,
-    read_json,
-    shown_path,
-    write_whole,
-)
+from lib.files import FINDINGS, REPORT, RESULTS, ROOT, outputs_folder, read_json, shown_path
 from lib.menu import tables
 from lib.params import DataParameters, did_you_mean, load_profile, profile_names
-from lib.running.notebook import quiet_environment
 
-WIDGET = "application/vnd.jupyter.widget-view+json"
 REFERENCE = "reference"  # the profile whose results come with the repository
 NETWORKS = "networks"  # the study of every profile
+BY_HAND = "outputs/by-hand"  # what notebooks that train write to when they are opened
 console = Console(highlight=False)
 
 
@@ -39,9 +29,14 @@ def checksum_of(parameters: DataParameters) -> str:
 
 @cache
 def _checksum_of(parameters: str) -> str:
+    return load(DataParameters.model_validate_json(parameters)).checksum
+
+
+def load(parameters: DataParameters):
+    """The characters, as lib.data gives them."""
     from lib.data import load_data  # after the profile is checked: a wrong key is said at once
 
-    return load_data(DataParameters.model_validate_json(parameters)).checksum
+    return load_data(parameters)
 
 
 def run_all(
@@ -134,9 +129,7 @@ def compare_runs(first: str, second: str) -> None:
 
 def describe_data(profile: str, settings: list[str]) -> None:
     """Makes, downloads or reads a profile's characters, which checks them; says what they are."""
-    from lib.data import load_data  # after the profile is checked: a wrong key is said at once
-
-    data = load_data(load_profile(profile, settings))
+    data = load(load_profile(profile, settings))
     train, valid, test = map(len, (data.train_labels, data.valid_labels, data.test_labels))
     console.print(
         f"{f'{data.dataset} {data.split}'.strip()}: {len(data.class_names)} classes, "
@@ -148,16 +141,16 @@ def describe_data(profile: str, settings: list[str]) -> None:
 
 def export(network: str, model: str, profile: str, output: str) -> None:
     """Writes a trained network as ONNX, checked, and says how far it is from torch."""
-    from lib.reading.models import find_model  # torch takes seconds
-    from lib.reading.onnx_file import N_CHECKED, check_libraries, default_output, export_model
+    from lib.reading import models, onnx_file  # torch takes seconds
 
-    check_libraries()
-    path = find_model(network, model, profile)
-    file = Path(output).expanduser() if output else default_output(path)
-    difference = export_model(path, file)
+    onnx_file.check_libraries()
+    path = models.find_model(network, model, profile)
+    file = Path(output).expanduser() if output else onnx_file.default_output(path)
+    difference = onnx_file.export_model(path, file)
+    n, size = onnx_file.N_CHECKED, file.stat().st_size / 1e6
     console.print(
-        f"exported to {shown_path(file)}, {file.stat().st_size / 1e6:.1f} MB; on {N_CHECKED:,} "
-        f"images the same labels as torch, probabilities at most {difference:.1g} apart",
+        f"exported to {shown_path(file)}, {size:.1f} MB; on {n:,} images the same labels as torch, "
+        f"probabilities at most {difference:.1g} apart",
         soft_wrap=True,
     )
 
@@ -183,34 +176,14 @@ def refresh() -> None:
     The former goes on where it was interrupted. The notebooks are run with their defaults; those
     that train do it in a folder that is removed.
     """
+    from lib.menu.storing import store  # nbclient is slow to import, and needed for this alone
+
     run_all(REFERENCE, [])
     with tempfile.TemporaryDirectory() as scratch:
-        environment = quiet_environment() | {"HANDWRITING_OUTPUTS": scratch}
-        (Path(scratch) / "outputs").mkdir()
-        kept = ROOT / "outputs" / REFERENCE  # the chapters read it, and leave their findings there
-        (Path(scratch) / "outputs" / REFERENCE).symlink_to(kept, target_is_directory=True)
         for notebook in sorted(running.NOTEBOOKS.glob("*.ipynb")):
             console.print(f"{notebook.stem}: started")
-            store(notebook, environment)
-
-
-def store(notebook: Path, environment: dict[str, str]) -> None:
-    """Executes a notebook where it is; InputError if a cell fails, and it is left as it was."""
-    import nbformat  # both are slow to import, and needed for this alone
-    from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
-
-    content = nbformat.read(notebook, as_version=4)
-    unstamped = {"record_timing": False, "store_widget_state": False, "timeout": None}
-    try:
-        NotebookClient(content, **unstamped).execute(env=environment, cwd=str(notebook.parent))
-    except CellExecutionError as error:
-        raise InputError(
-            f"{notebook.name} is left as it was, since it failed: {error.ename}: {error.evalue}."
-        ) from None
-    for output in [output for cell in content.cells for output in cell.get("outputs", [])]:
-        output.get("data", {}).pop(WIDGET, None)  # lives in the kernel alone; its text is kept
-    write_whole(notebook, nbformat.writes(content) + "\n")
+            by_hand = running.parameters_of(notebook).get("outputs") == ("str", BY_HAND)
+            store(notebook, {"HANDWRITING_OUTPUTS": scratch} if by_hand else {})
 
 
 def clean(profile: str, data: bool) -> None:

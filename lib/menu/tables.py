@@ -21,7 +21,10 @@ PLAIN = {"box": None, "padding": (0, 2, 0, 0), "header_style": "dim", "title_jus
 
 def outcomes_table(outcomes: dict[str, Outcome], profile: str) -> Table:
     """One row per step."""
-    table = Table("notebook", "state", "seconds", title=f"profile {profile}", title_justify="left")
+    table = Table(title=f"profile {profile}", title_justify="left")
+    table.add_column("notebook", overflow="fold")
+    table.add_column("state", no_wrap=True)
+    table.add_column("seconds", no_wrap=True, justify="right")
     for name, outcome in outcomes.items():
         table.add_row(name, outcome.state, f"{outcome.seconds:.0f}" if outcome.seconds else "")
     return table

@@ -43,7 +43,7 @@ def load_networks(outputs: str, coverage: float = 0.95) -> tuple[Networks, list[
 def found_groups(outputs: str) -> list[str]:
     """Classes such as "1Il" that 05-confusions found a profile's networks to confuse, if it did."""
     try:
-        return read_json(outputs_folder(outputs) / FINDINGS / "05-confusions.json")["found_groups"]
+        return read_json(outputs_folder(outputs) / FINDINGS / "05-confusions.json")["groups"]
     except (InputError, KeyError):  # the page works without
         return []
 

@@ -19,13 +19,15 @@ from lib.running.plan import (
     n_cores,
     notebook_named,
     only_one_run,
+    parameters_of,
     plan,
     share_of_cores,
 )
 from lib.running.staleness import read_record, reasons
 
 __all__ = ["NOTEBOOKS", "REPORT_NOTEBOOK", "Outcome", "Step", "is_running", "n_cores"]
-__all__ += ["notebook_named", "only_one_run", "plan", "read_record", "reasons", "run_all"]
+__all__ += ["notebook_named", "only_one_run", "parameters_of", "plan", "read_record", "reasons"]
+__all__ += ["run_all"]
 
 
 def run_all(

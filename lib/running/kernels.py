@@ -43,16 +43,15 @@ class ForkedKernel(getattr(multiprocessing.context, "ForkServerProcess", object)
 
     def run(self) -> None:
         """In the child: becomes what `python -m ipykernel_launcher` would be there."""
-        from numpy import random  # preloaded
-        from torch import seed
+        from fastai.torch_core import np, torch  # preloaded
 
         os.setsid()
         os.chdir(self.folder)
         os.environ.update(self.environment)  # beside what the imports have set
         sys.path.pop(0)  # the repository, as -c puts it there
         sys.argv[1:] = self.arguments
-        random.seed()  # else every kernel had the server's state
-        seed()
+        np.random.seed()  # else every kernel had the server's state
+        torch.seed()
         threading.Thread(target=end_with_parent, daemon=True).start()
         IPKernelApp.launch_instance(
             [*self.arguments, f"--IPKernelApp.parent_handle={os.getppid()}"]
