@@ -199,6 +199,10 @@ def test_a_changed_reader_of_data_makes_nothing_stale(changed):
     assert changed("lib/data/emnist.py", "InputError(", "InputError('' + ") == {}
 
 
+def test_what_is_said_of_a_wrong_parameter_makes_nothing_stale(changed):
+    assert changed("lib/params.py", "import ", "more = 1\nimport ") == {}
+
+
 def test_a_new_network_makes_nothing_stale(changed):
     new = "class Tiny(nn.Module):\n    width = 3\n\n\nNETWORKS = {\n    'tiny': Tiny,"
     assert changed("lib/networks.py", "NETWORKS = {", new) == {}
@@ -233,8 +237,8 @@ def test_a_changed_preparation_trains_everything_anew(changed):
 
 
 def test_a_changed_comment_or_docstring_of_lib_runs_nothing(changed):
-    assert changed("lib/params.py", "import ", "# a comment\nimport ") == {}
-    assert changed("lib/params.py", '"""', '"""Said better: ') == {}
+    assert changed("lib/runs.py", "import ", "# a comment\nimport ") == {}
+    assert changed("lib/runs.py", '"""', '"""Said better: ') == {}
     assert digest_of_code(["f(1)"]) != digest_of_code(["f(2)"])
 
 

@@ -71,6 +71,36 @@ def test_triangular2_halves_its_second_peak():
     assert heights == pytest.approx([0.01, 1, 0.01, 0.505, 0.01])
 
 
+def test_triangular2_turns_after_half_cycles_of_any_length():
+    rate = training.rate_schedule("triangular2", 1.0, 1 / 3).scheds["lr"]
+    heights = [float(rate(position)) for position in (1 / 6, 1 / 3, 2 / 3, 1)]
+    assert heights == pytest.approx([0.505, 1, 0.01, 0.505])
+
+
+@pytest.mark.parametrize(
+    "optimiser, kept", [("adam", {"grad_avg", "sqr_avg"}), ("rmsprop", {"sqr_avg"})]
+)
+def test_the_optimiser_is_the_one_that_is_asked_for(digits, optimiser, kept):
+    learn = trained(digits, epochs=1, optimiser=optimiser, schedule="constant")
+    (state, *_) = learn.opt.state_dict()["state"]
+    assert {name for name in state if name.endswith("avg")} == kept
+
+
+def test_the_training_loss_is_measured_as_validation_measures_its_own(digits):
+    """On all images here, without dropout: what a prediction afterwards gives."""
+    learn = trained(digits, epochs=2)
+    found = measure(predict_probabilities(learn.model, digits.train_images), digits.train_labels)
+    assert history(learn)["train_loss"].iloc[-1] == pytest.approx(found["loss"], rel=1e-3)
+
+
+def test_without_its_mean_a_network_is_given_brighter_images_and_stays_as_it_was(digits):
+    model = make_learner(digits, settings()).model
+    image = torch.from_numpy(np.array(digits.test_images[:1])).to(model.preparation.mean.device)
+    added = training.without_mean(model).preparation(image) - model.preparation(image)
+    expected = model.preparation.mean / model.preparation.std
+    assert torch.allclose(added[0, 0], expected, atol=1e-5) and expected.max() > 0
+
+
 def test_the_history_has_a_row_per_epoch_with_the_rate_at_its_end(digits):
     learn = trained(digits, epochs=2)
     table, rates = history(learn), learn.recorder.hps["lr"]

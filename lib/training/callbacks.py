@@ -28,7 +28,7 @@ class TrainLoss(Metric):
     Measured while validation begins, on at most 2,000 of them, evenly spaced.
     """
 
-    name, value = "train_loss", None
+    name, value = "loss_on_train", None  # fastai calls the smoothed one train_loss
 
     def reset(self):
         self.value = None
