@@ -167,7 +167,7 @@ def test_average_weights_and_those_of_the_best_epoch_exclude_each_other():
 
 def test_each_value_comes_from_the_default_the_profile_or_the_command_line():
     profile = load_profile("strokes", ["epochs=9"])
-    origins = [profile.origin(key) for key in ("batch_size", "epochs", "views")]
+    origins = [profile.origin(key) for key in ("per_class", "epochs", "views")]
     assert origins == ["params/strokes.yml", "--set", "default"]
     assert profile.outputs == "outputs/strokes"
 
