@@ -23,6 +23,11 @@ def the(network: str) -> str:
     return f"the {title}" if title != network else f"the {network} network"
 
 
+def opening(words: str) -> str:
+    """The words as a sentence begins: "The LeNet"; str.capitalize would write "The lenet"."""
+    return words[:1].upper() + words[1:]
+
+
 def known(value: float | None) -> bool:
     """Whether there is a number: neither None nor NaN, as tables write what they do not have."""
     return value is not None and not math.isnan(value)

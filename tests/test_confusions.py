@@ -118,18 +118,12 @@ MIXED = list("0Oo1lxX69")
 def test_every_error_is_counted_once_under_its_first_cause():
     actual = np.array([MIXED.index(name) for name in "xO016990"])
     predicted = np.array([MIXED.index(name) for name in "XooX9610"])
-    budget = error_budget(actual, predicted, MIXED, ["69"], np.array([6]))
-    assert budget == {
-        "case only": 2,
-        "look-alikes": 1,
-        "found groups": 2,
-        "suspected labels": 1,
-        "rest": 1,
-    }
+    budget = error_budget(actual, predicted, MIXED, ["69"])
+    assert budget == {"case only": 2, "look-alikes": 1, "found groups": 2, "rest": 2}
 
 
 def test_no_error_is_no_cause():
-    assert sum(error_budget(np.arange(5), np.arange(5), MIXED, [], np.array([])).values()) == 0
+    assert sum(error_budget(np.arange(5), np.arange(5), MIXED, []).values()) == 0
 
 
 def sure_of(labels, n_classes, rng):

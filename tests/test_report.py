@@ -80,9 +80,9 @@ def text_of(outputs, page):
 
 
 def test_the_report_is_the_first_page_and_is_written_last(outputs, tmp_path):
-    for name in ("11-report", "02-other", "11-later"):
+    for name in ("11-report", "02-other", "12-later"):
         write_notebook(tmp_path / f"notebooks/{name}.ipynb")
-    assert [path.stem for path in stale_pages(tmp_path)] == ["02-other", "11-later", "11-report"]
+    assert [path.stem for path in stale_pages(tmp_path)] == ["02-other", "12-later", "11-report"]
     assert (outputs / "report/index.html").exists()
 
 

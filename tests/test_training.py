@@ -19,7 +19,7 @@ from lib.files import RATES, write_json
 from lib.params import TrainingParameters
 from lib.training import history, make_learner, predict_parts, predict_probabilities
 from lib.training.batches import ArrayLoader, Characters, make_loaders, nearby_order
-from lib.training.evaluate import measure, shifted
+from lib.training.evaluate import measure, shifted, without_mean
 from lib.training.learner import choose_precision, fit_preparation
 
 
@@ -96,7 +96,7 @@ def test_the_training_loss_is_measured_as_validation_measures_its_own(digits):
 def test_without_its_mean_a_network_is_given_brighter_images_and_stays_as_it_was(digits):
     model = make_learner(digits, settings()).model
     image = torch.from_numpy(np.array(digits.test_images[:1])).to(model.preparation.mean.device)
-    added = training.without_mean(model).preparation(image) - model.preparation(image)
+    added = without_mean(model).preparation(image) - model.preparation(image)
     expected = model.preparation.mean / model.preparation.std
     assert torch.allclose(added[0, 0], expected, atol=1e-5) and expected.max() > 0
 

@@ -93,20 +93,20 @@ def suspicious_labels(
     return pd.DataFrame(rows, columns=["index", "label", "answer", "probability"])
 
 
-BUDGET = ["case only", "look-alikes", "found groups", "suspected labels", "rest"]
+BUDGET = ["case only", "look-alikes", "found groups", "rest"]
 
 
 def error_budget(
-    actual: np.ndarray, predicted: np.ndarray, class_names: list[str], groups, suspects: np.ndarray
+    actual: np.ndarray, predicted: np.ndarray, class_names: list[str], groups: list[str]
 ) -> dict[str, int]:
     """How many errors have which cause, each counted once, under the first of BUDGET that fits.
 
-    groups: as found_groups gives them. suspects: indices of images that are probably misnamed.
+    groups: as found_groups gives them.
     """
     parts = dict.fromkeys(BUDGET, 0)
     for i in np.flatnonzero(actual != predicted):
         a, b = class_names[actual[i]], class_names[predicted[i]]
         same, alike = fold_case(a) == fold_case(b), fold_look_alikes(a) == fold_look_alikes(b)
-        fits = [same, alike, in_one_group(a, b, groups), i in suspects, True]
+        fits = [same, alike, in_one_group(a, b, groups), True]
         parts[BUDGET[fits.index(True)]] += 1
     return parts

@@ -5,11 +5,14 @@ Its folder is HANDWRITING_REAL or ../shared/data.
 Not run by default: `pytest tests/real`. Where the archive is absent these tests fail.
 """
 
+import ast
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from lib.data import emnist, load_data
 from lib.data.classes import NAMES, class_names
@@ -69,3 +72,39 @@ def test_no_result_on_it_is_called_emnist():
         found.dataset == "archive emnist-layout.zip"
         and "is not the official EMNIST archive" in found.note
     )
+
+
+def constant_of(chapter, name):
+    """What a chapter's code says this constant is."""
+    notebook = next((ROOT / "notebooks").glob(f"{chapter}-*.ipynb"))
+    code = [cell for cell in json.loads(notebook.read_text())["cells"] if "outputs" in cell]
+    lines = [ast.parse("".join(cell["source"])).body for cell in code]
+    (value,) = [
+        line.value
+        for line in sum(lines, [])
+        if isinstance(line, ast.Assign) and getattr(line.targets[0], "id", "") == name
+    ]
+    return ast.literal_eval(value)
+
+
+@pytest.fixture
+def official_test():
+    """Images and labels of EMNIST's official ByClass test part."""
+    loaded, _ = emnist.load("byclass", ARCHIVE.with_name("emnist-part.zip"))
+    return loaded["test_images"], loaded["test_labels"]
+
+
+def test_what_01_says_of_the_pen_in_emnist_is_so(official_test):
+    images, border = official_test[0], np.ones((28, 28), bool)
+    border[2:-2, 2:-2] = False
+    found = [images.mean(), (images > 127).mean(), images[:, border].mean()]
+    assert list(constant_of("01", "EMNIST").values()) == pytest.approx(found, abs=6e-4)
+
+
+def test_what_05_says_of_ink_and_case_in_emnist_is_so(official_test):
+    (images, labels), names = official_test, class_names("byclass")
+    ink = images.mean(axis=(1, 2))
+    for name, area in constant_of("05", "EMNIST").items():
+        small, capital = (labels == names.index(letter) for letter in (name, name.upper()))
+        found = roc_auc_score(small[small | capital], ink[small | capital])
+        assert area == pytest.approx(found, abs=0.006), name
