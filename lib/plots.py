@@ -70,7 +70,8 @@ def show_lines(table: pd.DataFrame, spread: pd.DataFrame | None = None, ax=None,
         bars = None if spread is None else spread[name][own.index]
         ax.errorbar(own.index, own, bars, label=title_of(name), capsize=3, **look)
     ax.set(**labels)
-    ax.legend()
+    if len(table.columns):
+        ax.legend()
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:

@@ -69,12 +69,12 @@ def found_groups(counts: np.ndarray, class_names: list[str], exchanged: float = 
 
 
 def suspicious_labels(
-    actual: np.ndarray, probabilities: np.ndarray, class_names: list[str], groups=()
+    actual: np.ndarray, probabilities: np.ndarray, class_names: list[str]
 ) -> pd.DataFrame:
     """Images that are probably labelled wrongly, the most suspicious first.
 
     Columns: index, label, answer, probability (of the answer). By confident learning, from networks
-    that were not trained on these images. Case, look-alikes and `groups` are no suspicion.
+    that were not trained on these images. Case and look-alikes are no ground for suspicion.
     Source: Northcutt, Jiang and Chuang (2021), https://arxiv.org/abs/1911.00068
     """
     with warnings.catch_warnings(action="ignore"):  # of its progress bars, which are not used
@@ -87,8 +87,7 @@ def suspicious_labels(
     rows = []
     for i in find_label_issues(labels, shares, n_jobs=1, **how):
         label, answer = class_names[actual[i]], class_names[probabilities[i].argmax()]
-        alike = fold_look_alikes(label) == fold_look_alikes(answer)
-        if not alike and not in_one_group(label, answer, groups):
+        if fold_look_alikes(label) != fold_look_alikes(answer):
             rows.append((int(i), label, answer, float(probabilities[i].max())))
     return pd.DataFrame(rows, columns=["index", "label", "answer", "probability"])
 

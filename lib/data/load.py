@@ -45,7 +45,8 @@ def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
     """
     given = {key: row[key] for key in DataParameters.model_fields if row.get(key, "") != ""}
     given |= {key: value.item() for key, value in given.items() if isinstance(value, np.generic)}
-    data = load_data(**given | {"archive": archive, "folder": folder})
+    paths = {"emnist": {"archive": archive}, "folder": {"folder": folder}}
+    data = load_data(**given | paths.get(row["source"], {}))
     if data.checksum != row["checksum"]:
         raise InputError(
             f"The characters of {row['run']} have changed since it was made: run its profile again."

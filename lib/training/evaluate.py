@@ -105,7 +105,8 @@ def measure_run(
     measured = {"train": measure(predict_probabilities(model, seen, parameters.views), labels)}
     measured |= {part: measure(table, actual) for part, (actual, table) in predictions.items()}
     skewed = slice(None, None, max(1, -(-len(data.test_labels) // MEASURED_ON)))
-    blind = predict_probabilities(without_mean(model), data.test_images[skewed])
+    unprepared = data.test_images[skewed]
+    blind = predict_probabilities(without_mean(model), unprepared, parameters.views)
     return {
         **data.parameters.model_dump(exclude={"archive", "folder"}),
         **parameters.model_dump(),
