@@ -66,7 +66,8 @@ class DataParameters(Parameters):
     per_class: int = Field(60, ge=10, le=100_000)  # strokes: of each class to train and validate on
     test_per_class: int = Field(20, ge=1, le=100_000)  # strokes: of each class to test on
     class_ratio: float = Field(1, ge=1, le=100)  # strokes: commonest class to rarest
-    cap: Literal["none", "mean"] = "none"  # mean: at most the mean class size of train
+    cap: Literal["none", "mean", "drawn"] = "none"  # mean: at most the mean class size of train;
+    # drawn: so many of each class of train and test, with replacement, as the original drew
     valid_fraction: float = Field(0.1, gt=0, lt=1)  # share of train kept for validation
     data_seed: int = Field(0, ge=0)
 

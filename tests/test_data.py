@@ -2,6 +2,7 @@ import errno
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from archives import write_archive
 
 from lib.data import CharacterData, cache, draw, emnist, load_data, strokes
 from lib.data.cache import cached_arrays
-from lib.data.characters import capped, stratified
+from lib.data.characters import capped, drawn_anew, stratified
 from lib.errors import InputError
 from lib.params import DataParameters
 
@@ -355,3 +356,27 @@ def test_the_data_folder_lies_beside_lib(monkeypatch):
         cache.data_folder().name == "data"
         and (cache.data_folder().parent / "lib" / "data" / "cache.py").is_file()
     )
+
+
+def test_a_class_is_drawn_as_the_original_drew_it():
+    labels = np.repeat([0, 1, 2], [100, 10, 40])
+    rows = drawn_anew(labels, 3)
+    assert np.array_equal(rows, np.unique(rows))
+    large, small, middle = np.bincount(labels[rows])
+    assert 35 <= large <= 45 and small == 10 and 25 <= middle <= 32  # of 50 draws each
+
+
+def test_train_and_test_are_both_drawn_as_the_original_drew_them(quick):
+    wanted = {"per_class": 200, "test_per_class": 200, "class_ratio": 20}
+    whole, found = load_data(**wanted), load_data(**wanted, cap="drawn")
+    rows = drawn_anew(whole.test_labels, 62)
+    assert np.array_equal(found.test_images, whole.test_images[rows])
+    sizes = np.bincount(found.train_labels) + np.bincount(found.valid_labels)
+    assert sizes.sum() == len(rows) < len(whole.test_labels)
+
+
+def test_test_images_that_are_also_to_train_on_are_counted():
+    data = load_data(per_class=10, test_per_class=10)
+    assert data.n_shared() == 0
+    leaked = np.concatenate([data.test_images[:3], data.train_images[:2], data.valid_images[:1]])
+    assert replace(data, test_images=leaked).n_shared() == 3

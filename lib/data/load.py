@@ -7,7 +7,7 @@ import numpy as np
 
 from lib.data import emnist, folder
 from lib.data.cache import cached_arrays, digest
-from lib.data.characters import CharacterData, capped, stratified
+from lib.data.characters import CharacterData, capped, drawn_anew, stratified
 from lib.data.classes import DIGITS, class_names, split_labels
 from lib.errors import InputError
 from lib.params import DataParameters, check
@@ -21,9 +21,10 @@ Source = tuple[Arrays, list[str], str, str, str]  # and class names, dataset, no
 def load_data(parameters: DataParameters | None = None, **overrides) -> CharacterData:
     """The characters that the parameters name, divided: load_data(source="strokes", per_class=100).
 
-    Test is the source's own, or a fifth of each class of a folder without one. Train is capped,
-    then a share of each of its classes becomes validation, unless the source has its own. All keep
-    the source's order and are cached. Raises InputError for whatever cannot be used.
+    Test is the source's own, or a fifth of each class of a folder without one. Train is capped (and
+    test, where both are drawn as the original drew them), then a share of each of its classes
+    becomes validation, unless the source has its own. All keep the source's order and are cached.
+    Raises InputError for whatever cannot be used.
     """
     given = parameters.model_dump(include=set(DataParameters.model_fields)) if parameters else {}
     parameters = check(DataParameters, given | overrides)
@@ -59,6 +60,10 @@ def _divided(source: Arrays, names: list[str], cap: str, fraction: float, seed: 
     images, labels = source["train_images"], source["train_labels"]
     train = capped(labels, len(names), seed) if cap == "mean" else np.arange(len(labels))
     arrays = dict(source)
+    if cap == "drawn":
+        train = drawn_anew(labels, len(names))
+        test = drawn_anew(source["test_labels"], len(names))
+        arrays |= {f"test_{kind}": source[f"test_{kind}"][test] for kind in ("images", "labels")}
     if "valid_labels" not in source:
         chosen = stratified(labels[train], fraction, seed)
         valid, train = train[chosen], train[~chosen]

@@ -137,6 +137,7 @@ def describe_data(profile: str, settings: list[str]) -> None:
         soft_wrap=True,
     )
     console.print(f"checksum {data.checksum}", data.note, soft_wrap=True)
+    console.print(f"test images that are also to train or validate on: {data.n_shared() or 'none'}")
 
 
 def export(network: str, model: str, profile: str, output: str) -> None:

@@ -167,10 +167,8 @@ def watch(step: Step, process: NotebookProcess, report, stopped) -> str:
 def visible_cards(environment: Mapping[str, str] = os.environ) -> list[str]:
     """The graphics cards that a process with this environment may use, without importing torch."""
     if "CUDA_VISIBLE_DEVICES" in environment:
-        named = environment["CUDA_VISIBLE_DEVICES"].split(",")
-        return list(
-            takewhile(lambda card: card.lower() not in ("", "-1", "none"), named)
-        )  # as CUDA
+        named = environment["CUDA_VISIBLE_DEVICES"].split(",")  # ends as it does for CUDA
+        return list(takewhile(lambda card: card.lower() not in ("", "-1", "none"), named))
     if not shutil.which("nvidia-smi"):
         return []
     listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True).stdout
@@ -199,14 +197,9 @@ def describe_failure(step: Step, said_last: str) -> str:
                 code = "".join(cell["source"]).splitlines()
                 first = next(line for line in code if line.strip() and not line.startswith("#"))
                 traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"])).rstrip()
-                return "\n".join(
-                    [
-                        f"{error['ename']}: {error['evalue']}{advice(error['evalue'])}",
-                        f"in cell [{cell['execution_count']}], which begins: {first}",
-                        *traceback.splitlines()[-11:-1],
-                        where,
-                    ]
-                )
+                named = f"{error['ename']}: {error['evalue']}{advice(error['evalue'])}"
+                place = f"in cell [{cell['execution_count']}], which begins: {first}"
+                return "\n".join([named, place, *traceback.splitlines()[-11:-1], where])
     return f"{said_last}{advice(said_last)}\n{where}".rstrip()
 
 

@@ -15,6 +15,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from lib.data import emnist, load_data
+from lib.data.characters import drawn_anew
 from lib.data.classes import NAMES, class_names
 from lib.data.orientation import check_fit
 from lib.files import ROOT
@@ -92,6 +93,15 @@ def official_test():
     """Images and labels of EMNIST's official ByClass test part."""
     loaded, _ = emnist.load("byclass", ARCHIVE.with_name("emnist-part.zip"))
     return loaded["test_images"], loaded["test_labels"]
+
+
+def test_the_original_drew_these_55_789_test_images(official_test):
+    assert len(drawn_anew(official_test[1], 62)) == 55_789
+
+
+def test_the_archive_of_real_characters_shares_no_image_between_its_parts():
+    archive = str(ARCHIVE.with_name("emnist-part.zip"))
+    assert load_data(source="emnist", archive=archive).n_shared() == 0
 
 
 def test_what_01_says_of_the_pen_in_emnist_is_so(official_test):
