@@ -116,7 +116,7 @@ def test_every_notebook_but_the_makers_and_the_canvas_is_a_chapter():
 @each_notebook
 def test_cells_are_short(path):
     lengths = [len(cell.source.splitlines()) for cell in written(path)]
-    assert max(lengths) <= 20 and statistics.median(lengths) <= 7
+    assert max(lengths) <= 20 and statistics.median(lengths) <= 4
 
 
 @each_notebook
