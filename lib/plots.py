@@ -70,6 +70,9 @@ def show_lines(table: pd.DataFrame, spread: pd.DataFrame | None = None, ax=None,
         bars = None if spread is None else spread[name][own.index]
         ax.errorbar(own.index, own, bars, label=title_of(name), capsize=3, **look)
     ax.set(**labels)
+    if labels.get("xscale") == "log":
+        ax.set_xticks(table.index, [f"{value:,g}" for value in table.index])
+        ax.minorticks_off()
     if len(table.columns):
         ax.legend()
 

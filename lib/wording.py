@@ -8,6 +8,10 @@ TITLES = {
     "resnet": "ResNet",
     "resnet18": "ResNet-18",
     "resnet18-56": "ResNet-18 at 56 pixels",
+    "lenet-with-norm": "LeNet with batch norm",
+    "resnet-without-norm": "ResNet without batch norm",
+    "resnet-without-pool": "ResNet without average pool",
+    "resnet-without-padding": "ResNet without padding",
 }
 SMALL_NUMBERS = "no one two three four five six seven eight nine ten eleven twelve".split()
 

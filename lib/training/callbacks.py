@@ -25,7 +25,7 @@ def only_in_training(callback: Callback) -> None:
 class TrainLoss(Metric):
     """The loss on training images as they are, with all units awake, as validation measures it.
 
-    Measured while validation begins, on at most 2,000 of them, evenly spaced.
+    Measured while validation begins, on fewer than 4,000 of them, evenly spaced.
     """
 
     name, value = "loss_on_train", None  # fastai calls the smoothed one train_loss
