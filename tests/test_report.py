@@ -12,7 +12,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 
 from lib.errors import InputError
-from lib.report import explorer, readme, stale_pages, write_page
+from lib.report import explorer, readme, stale_pages
+from lib.report.pages import write_page
 
 HOSTILE = "<script>document.title='broken'</script>"
 NAMES = [*"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", HOSTILE]

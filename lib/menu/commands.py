@@ -15,6 +15,7 @@ from lib.errors import InputError
 from lib.files import FINDINGS, REPORT, RESULTS, ROOT, outputs_folder, read_json, shown_path
 from lib.menu import tables
 from lib.params import DataParameters, did_you_mean, load_profile, profile_names
+from lib.report import stale_pages
 
 REFERENCE = "reference"  # the profile whose results come with the repository
 NETWORKS = "networks"  # the study of every profile
@@ -95,10 +96,11 @@ def summarise(outcomes: dict, profile: str, outputs: Path, chosen: str) -> None:
 
 def write_pages(outputs: Path) -> None:
     """The executed notebooks as pages, the report the first of them, where they have changed."""
-    from lib.report import stale_pages, write_page  # nbconvert takes a second
+    if not (stale := stale_pages(outputs)):
+        return
+    from lib.report.pages import write_page  # nbconvert takes four seconds
 
-    if stale := stale_pages(outputs):
-        console.print(f"writing {len(stale)} pages")
+    console.print(f"writing {len(stale)} pages")
     for source in track(stale, "writing pages", console=console, transient=True):
         write_page(outputs, source)
 

@@ -3,6 +3,6 @@
 Behind it: nbconvert with our template, the confusion explorer, and the README's tables.
 """
 
-from lib.report.pages import stale_pages, write_page
+from lib.report.stale import stale_pages
 
-__all__ = ["stale_pages", "write_page"]
+__all__ = ["stale_pages"]

@@ -15,25 +15,12 @@ from bs4 import BeautifulSoup
 from nbconvert import HTMLExporter
 
 from lib.errors import InputError
-from lib.files import REPORT, write_whole
+from lib.files import write_whole
+from lib.report.stale import REPORT_NOTEBOOK, TEMPLATES, page_of
 
-TEMPLATES = Path(__file__).parent / "templates"
-REPORT_NOTEBOOK = "11-report"
 TAGS = {*bleach.ALLOWED_TAGS, *"h1 h2 h3 h4 p div span pre br hr sub sup".split()}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td"}
 ATTRIBUTES = {"*": ["class", "id", "scope", "colspan", "rowspan"], "a": ["href", "title"]}
-
-
-def stale_pages(outputs: Path) -> list[Path]:
-    """Executed notebooks whose page is missing or older than they or the templates, report last."""
-    looks = max(path.stat().st_mtime for path in [*TEMPLATES.rglob("*.*"), Path(__file__)])
-
-    def is_stale(source: Path) -> bool:
-        page, since = page_of(outputs, source), max(source.stat().st_mtime, looks)
-        return not page.exists() or page.stat().st_mtime <= since
-
-    sources = sorted((outputs / "notebooks").glob("*.ipynb"))
-    return sorted(filter(is_stale, sources), key=lambda source: source.stem == REPORT_NOTEBOOK)
 
 
 def write_page(outputs: Path, notebook: Path) -> Path:
@@ -51,12 +38,6 @@ def write_page(outputs: Path, notebook: Path) -> Path:
             resources["pages"].setdefault(title, []).append(stem)
     write_whole(page, exporter().from_notebook_node(content, resources)[0])
     return page
-
-
-def page_of(outputs: Path, notebook: Path) -> Path:
-    """The file of a notebook's page."""
-    chapter = outputs / REPORT / f"../notebooks/{notebook.stem}.html"
-    return outputs / REPORT if notebook.stem == REPORT_NOTEBOOK else chapter.resolve()
 
 
 def read_notebook(path: Path) -> nbformat.NotebookNode:
