@@ -366,6 +366,12 @@ def test_a_class_is_drawn_as_the_original_drew_it():
     assert 35 <= large <= 45 and small == 10 and 25 <= middle <= 32  # of 50 draws each
 
 
+def test_a_class_that_no_image_has_is_not_drawn():
+    labels = np.repeat([0, 2], [30, 6])
+    assert set(labels[drawn_anew(labels, 3)]) == {0, 2}
+    assert drawn_anew(np.array([1]), 3).tolist() == [0]
+
+
 def test_train_and_test_are_both_drawn_as_the_original_drew_them(quick):
     wanted = {"per_class": 200, "test_per_class": 200, "class_ratio": 20}
     whole, found = load_data(**wanted), load_data(**wanted, cap="drawn")

@@ -80,8 +80,8 @@ def drawn_anew(labels: np.ndarray, classes: int) -> np.ndarray:
     It drew with replacement and dropped repeats, so small classes lose images, too. With its seed
     this gives its own 55,789 images of EMNIST's ByClass test part.
     """
-    random, mean = np.random.RandomState(42), len(labels) // classes
-    rows = [np.flatnonzero(labels == label) for label in range(classes)]
+    random, mean = np.random.RandomState(42), max(1, len(labels) // classes)
+    rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     return np.sort(np.concatenate([np.unique(random.choice(some, mean)) for some in rows]))
 
 

@@ -58,11 +58,11 @@ def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
 def _divided(source: Arrays, names: list[str], cap: str, fraction: float, seed: int) -> Arrays:
     """The source's arrays with train divided into train and valid, and the checksum of all."""
     images, labels = source["train_images"], source["train_labels"]
-    train = capped(labels, len(names), seed) if cap == "mean" else np.arange(len(labels))
-    arrays = dict(source)
+    arrays, train = dict(source), np.arange(len(labels))
+    if cap == "mean":
+        train = capped(labels, len(names), seed)
     if cap == "drawn":
-        train = drawn_anew(labels, len(names))
-        test = drawn_anew(source["test_labels"], len(names))
+        train, test = (drawn_anew(part, len(names)) for part in (labels, source["test_labels"]))
         arrays |= {f"test_{kind}": source[f"test_{kind}"][test] for kind in ("images", "labels")}
     if "valid_labels" not in source:
         chosen = stratified(labels[train], fraction, seed)
