@@ -1,3 +1,4 @@
+import gzip
 import http.server
 import threading
 import zipfile
@@ -117,9 +118,10 @@ DAMAGES = {
         "120 images",
     ),
     "images cut short": ("train_images", IMAGES[:-5], "47040 bytes and 47035 follow"),
-    "images too long": ("train_images", IMAGES + b"\0", "47040 bytes and 47041 follow"),
+    "images too long": ("train_images", IMAGES + b"\0", "47040 bytes and more follow"),
     "labels cut short": ("train_labels", LABELS[:-1], "60 bytes and 59 follow"),
-    "labels too long": ("train_labels", LABELS + b"\0", "60 bytes and 61 follow"),
+    "labels too long": ("train_labels", LABELS + b"\0", "60 bytes and more follow"),
+    "a size that nothing has": ("train_labels", b"\0\0\x08\1" + b"\xff" * 4, "4294967295 items"),
     "label out of range": ("train_labels", LABELS[:-1] + b"\x0a", "label 10"),
     "class without images": ("train_labels", LABELS.replace(b"\x09", b"\x01"), "class '9'"),
     "images of another size": ("train_images", idx(np.zeros((60, 32, 32))), "32 x 32"),
@@ -139,6 +141,17 @@ def test_a_wrong_member_is_refused_by_name(member, payload, words, archive, data
     message = refusal("digits", write_archive(archive, **{member: payload}), data)
     assert words in message and str(archive) in message
     assert f"emnist-digits-{member.replace('_', '-')}" in message
+
+
+def test_no_more_is_unpacked_than_the_header_promises(archive, data, monkeypatch):
+    unpacked = []
+    read = gzip.GzipFile.readinto
+    monkeypatch.setattr(
+        gzip.GzipFile, "readinto", lambda *given: unpacked.append(read(*given)) or unpacked[-1]
+    )
+    write_archive(archive, train_labels=LABELS + bytes(2**24))
+    assert "60 bytes and more follow" in refusal("digits", archive, data)
+    assert sum(unpacked) == 60
 
 
 def test_a_letter_labelled_0_is_refused(archive, data):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -46,6 +47,16 @@ def cached_arrays(name: str, build: Callable[[], dict[str, np.ndarray]]) -> dict
         with only_one_process(folder):  # another one may have built it while this one waited
             arrays = _load(folder) or _save(folder, build())
     return arrays
+
+
+def copied_rows(array: np.ndarray, rows: np.ndarray, block: int = 65_536) -> np.ndarray:
+    """array[rows]; of a memory-mapped array no more than a block's rows are held beside them."""
+    copy, mapped = np.empty((len(rows), *array.shape[1:]), array.dtype), array.base
+    for start in range(0, len(rows), block):
+        copy[start : start + block] = array[rows[start : start + block]]
+        if isinstance(mapped, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            mapped._mmap.madvise(mmap.MADV_DONTNEED)
+    return copy
 
 
 def file_md5(file: Path) -> str:

@@ -27,6 +27,8 @@ URLS = (
 OFFICIAL_MD5 = "58c8d27c78d21e728a6bc7b3cc06412e"  # as torchvision has checked it for years
 TIMEOUT = 30  # seconds without a byte from a host
 FIRST_LABEL = {"letters": 1}  # of the other splits: 0
+MOST_IMAGES = 814_255  # in all of EMNIST: no part has more
+BLOCK = 4096  # images that are turned upright at once
 DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, ValueError)
 
 
@@ -87,7 +89,7 @@ def read_split(archive: Path, split: str) -> dict[str, np.ndarray]:
     arrays = {}
     with _opened(archive) as zip_file:
         with _member(zip_file, f"emnist-{split}-mapping.txt") as stream:
-            _check_mapping(stream.read().decode(), split)
+            _check_mapping(stream.read(10_000).decode(), split)
         for part in ("train", "test"):
             with _member(zip_file, f"emnist-{split}-{part}-labels-idx1-ubyte.gz") as stream:
                 labels = _read_labels(stream, split, every_class=part == "train")
@@ -142,7 +144,7 @@ def _check_mapping(text: str, split: str) -> None:
 def _read_labels(stream: BinaryIO, split: str, every_class: bool) -> np.ndarray:
     """int64 (N,), from 0."""
     names, first = class_names(split), FIRST_LABEL.get(split, 0)
-    labels = _read_idx(stream, 1).astype(np.int64) - first
+    labels = _read_bytes(stream, _read_shape(stream, 1)).astype(np.int64) - first
     strange = labels[(labels < 0) | (labels >= len(names))]
     if len(strange):
         raise ValueError(f"label {strange[0] + first} is none of the {len(names)} of {split}")
@@ -154,23 +156,37 @@ def _read_labels(stream: BinaryIO, split: str, every_class: bool) -> np.ndarray:
 
 def _read_images(stream: BinaryIO, count: int) -> np.ndarray:
     """uint8 (count, 28, 28), upright: EMNIST stores them transposed."""
-    images = _read_idx(stream, 3)
-    if images.shape[1:] != (28, 28):
-        raise ValueError(f"its images are {images.shape[1]} x {images.shape[2]}, not 28 x 28")
-    if len(images) != count:
-        raise ValueError(f"it has {len(images)} images for {count} labels")
-    return images.transpose(0, 2, 1)
+    shape = _read_shape(stream, 3)
+    if shape[1:] != (28, 28):
+        raise ValueError(f"its images are {shape[1]} x {shape[2]}, not 28 x 28")
+    if shape[0] != count:
+        raise ValueError(f"it has {shape[0]} images for {count} labels")
+    images = _read_bytes(stream, shape)
+    for some in np.split(images, range(BLOCK, count, BLOCK)):  # in place: no second copy
+        some[:] = some.transpose(0, 2, 1).copy()
+    return images
 
 
-def _read_idx(stream: BinaryIO, dimensions: int) -> np.ndarray:
-    content, start = stream.read(), 4 + 4 * dimensions
-    if content[:4] != bytes((0, 0, 8, dimensions)) or len(content) < start:
+def _read_shape(stream: BinaryIO, dimensions: int) -> tuple[int, ...]:
+    """The sizes that an IDX file's header promises."""
+    header = stream.read(4 + 4 * dimensions)
+    if header[:4] != bytes((0, 0, 8, dimensions)) or len(header) < 4 + 4 * dimensions:
         raise ValueError(
-            f"it begins with {content[:4].hex()} instead of the IDX magic 0000080{dimensions}"
+            f"it begins with {header[:4].hex()} instead of the IDX magic 0000080{dimensions}"
         )
-    shape = struct.unpack(f">{dimensions}I", content[4:start])
-    if len(content) - start != math.prod(shape):
-        raise ValueError(
-            f"its header promises {math.prod(shape)} bytes and {len(content) - start} follow"
-        )
-    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+    shape = struct.unpack(f">{dimensions}I", header[4:])
+    if shape[0] > MOST_IMAGES:
+        raise ValueError(f"its header promises {shape[0]} items, more than any split of EMNIST has")
+    return shape
+
+
+def _read_bytes(stream: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
+    """The uint8 array that follows the header; no more is unpacked than that and one byte."""
+    array, size, found = np.empty(shape, np.uint8), math.prod(shape), 0
+    view = memoryview(array.reshape(-1))
+    while found < size and (n := stream.readinto(view[found : found + 2**20])):
+        found += n
+    if found < size or stream.read(1):
+        follow = f"{found} follow" if found < size else "more follow"
+        raise ValueError(f"its header promises {size} bytes and {follow}")
+    return array

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.data import emnist, folder
-from lib.data.cache import cached_arrays, digest
+from lib.data.cache import cached_arrays, copied_rows, digest
 from lib.data.characters import CharacterData, capped, drawn_anew, stratified
 from lib.data.classes import DIGITS, class_names, split_labels
 from lib.errors import InputError
@@ -67,8 +67,8 @@ def _divided(source: Arrays, names: list[str], cap: str, fraction: float, seed: 
     if "valid_labels" not in source:
         chosen = stratified(labels[train], fraction, seed)
         valid, train = train[chosen], train[~chosen]
-        arrays |= {"valid_images": images[valid], "valid_labels": labels[valid]}
-    arrays |= {"train_images": images[train], "train_labels": labels[train]}
+        arrays |= {"valid_images": copied_rows(images, valid), "valid_labels": labels[valid]}
+    arrays |= {"train_images": copied_rows(images, train), "train_labels": labels[train]}
     arrays = dict(sorted(arrays.items()))
     described = repr((names, [array.shape for array in arrays.values()]))
     return arrays | {"checksum": np.array(digest(described, *arrays.values()))}
