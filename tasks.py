@@ -136,13 +136,25 @@ def lab(c):
     c.run(f'"{sys.executable}" -m jupyter lab notebooks', pty=sys.platform != "win32")
 
 
-@task(help={"profile": PROFILE["profile"], "port": "of 127.0.0.1, where the page is served"})
+PAGE = {"profile": PROFILE["profile"], "all": "with its large networks, too: a page of megabytes"}
+
+
+@task(help=PAGE)
 @said_plainly
-def demo(c, profile="strokes", port="8866"):
-    """Show the page to draw on, until Ctrl-C."""
+def page(c, profile="strokes", all=False):
+    """Write one HTML file to draw on: no server, no network."""
     from lib.menu import commands
 
-    commands.demo(profile, port)
+    commands.page(profile, all)
+
+
+@task(help=PAGE)
+@said_plainly
+def demo(c, profile="strokes", all=False):
+    """Write the page to draw on, and open it."""
+    from lib.menu import commands
+
+    commands.page(profile, all, show=True)
 
 
 @task(help={"all": "also what needs minutes, a browser, or ../shared/data"})

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import webbrowser
 from functools import cache
 from pathlib import Path
 
@@ -158,19 +159,24 @@ def export(network: str, model: str, profile: str, output: str) -> None:
     )
 
 
-def demo(profile: str, port: str) -> None:
-    """Serves the notebook to draw in as a page on this machine, until Ctrl-C; status 130 then."""
-    if not port.isdecimal() or not 1 <= int(port) <= 65_535:
-        raise InputError(f"--port {port}: give a number from 1 to 65535.")
-    chosen = load_profile(profile)
-    from lib.reading.page import serve  # after the checks: with it comes voila, which takes seconds
+def page(profile: str, every: bool, show: bool = False) -> None:
+    """Writes the page to draw on beside a profile's results, and with `show` opens it.
 
-    def say(address: str) -> None:
-        console.print(f"draw at {address} (Ctrl-C ends it)", soft_wrap=True)
+    every: with all of its networks, however large the page becomes.
+    """
+    home = outputs_folder(load_profile(profile).outputs)
+    from lib.reading import page  # after the check: torch takes seconds
 
-    serve({"outputs": chosen.outputs, "data_seed": chosen.data_seed}, int(port), say)
-    console.print("The page is no longer served.")
-    sys.exit(130)
+    networks, problems = page.load_networks(home)
+    data = page.page_data(networks, home, 0 if every else page.MOST)
+    page.write_page(path := home / "draw.html", data)
+    for problem in problems:
+        console.print(problem)
+    if data["without"]:
+        console.print(f"left out, to keep the page small: {', '.join(data['without'])} (--all)")
+    console.print(f"page to draw on: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+    if show:
+        webbrowser.open(path.as_uri())
 
 
 def refresh() -> None:

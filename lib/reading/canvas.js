@@ -1,6 +1,11 @@
-// A square to draw in. Strokes are lists of points in shares of its side, so that no size of screen changes the drawing.
+// A square to draw in, and beside it what the networks of reader.js say to the drawing. Strokes are
+// lists of points in shares of its side, so that no size of screen changes the drawing.
+
+const SIDE = 256; // pixels a side of a drawing
+const RIVAL = 0.05; // mean probability from which a second answer counts as one
 
 const PEN = 0.075; // of the side: thinner strokes would vanish among 28 pixels
+const HINT = "What the networks think appears here after each stroke. A photograph can be dropped on the canvas.";
 const LABEL = "Drawing area: draw one character with mouse, pen or finger. Backspace takes the last stroke back, Escape clears.";
 
 function trace(context, stroke, side) {
@@ -22,68 +27,200 @@ function draw(context, strokes, side, ink) {
   for (const stroke of strokes) trace(context, stroke, side);
 }
 
-function greyOf(strokes, side) {
-  const paper = Object.assign(document.createElement("canvas"), { width: side, height: side });
+function pixelsOf(strokes) {
+  const paper = Object.assign(document.createElement("canvas"), { width: SIDE, height: SIDE });
   const context = paper.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white";
-  context.fillRect(0, 0, side, side);
-  draw(context, strokes, side, "black");
-  const colours = context.getImageData(0, 0, side, side).data;
-  return Uint8Array.from({ length: side * side }, (_, pixel) => colours[4 * pixel]);
+  context.fillRect(0, 0, SIDE, SIDE);
+  draw(context, strokes, SIDE, "black");
+  return context.getImageData(0, 0, SIDE, SIDE);
 }
 
-function element(parent, tag, className, attributes = {}) {
+async function pixelsOfFile(file) {
+  const bitmap = await createImageBitmap(file); // obeys the orientation that a camera notes
+  const paper = Object.assign(document.createElement("canvas"), { width: bitmap.width, height: bitmap.height });
+  const context = paper.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height);
+}
+
+function element(parent, tag, className = "", text = "", attributes = {}) {
   const made = document.createElement(tag);
-  made.className = className;
+  if (className) made.className = className;
+  if (text) made.textContent = text;
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   parent.append(made);
   return made;
 }
 
-function button(parent, text, press) {
-  const made = element(parent, "button", "hw-button", { type: "button" });
-  made.textContent = text;
-  made.addEventListener("click", press);
+function pictureOf(bytes) { // 784 bytes as the address of a PNG
+  const paper = Object.assign(document.createElement("canvas"), { width: 28, height: 28 });
+  const context = paper.getContext("2d"), image = context.createImageData(28, 28);
+  bytes.forEach((value, i) => image.data.set([value, value, value, 255], 4 * i));
+  context.putImageData(image, 0, 0);
+  return paper.toDataURL();
 }
 
-function render({ model, el }) {
-  const root = element(el, "div", "hw-drawing");
+// ---- words
+
+const IN_WORDS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
+const inWords = (n) => IN_WORDS[n] ?? String(n);
+
+function kind(name) { // what a class name does not show by itself; "" for names of several letters
+  if ([...name].length !== 1) return "";
+  if (/\p{Nd}/u.test(name)) return "digit";
+  if (/\p{Lu}/u.test(name)) return "capital";
+  return /\p{Ll}/u.test(name) ? "small letter" : "";
+}
+
+const withKind = (name) => (kind(name) ? `the ${kind(name)} ${name}` : name);
+
+function chance(share) { // what rounding would make certain stays in doubt
+  if (share < 0.01) return "<\u00a01\u00a0%";
+  return share > 0.99 ? ">\u00a099\u00a0%" : `${Math.round(100 * share)}\u00a0%`;
+}
+
+function sentence(answers) { // how many networks read what
+  const counts = new Map();
+  for (const { label } of answers) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const [[first, n], ...others] = [...counts].sort((a, b) => b[1] - a[1]);
+  if (answers.length === 1) return `Read as ${withKind(first)}.`;
+  if (!others.length) return `All ${inWords(n)} networks read ${withKind(first)}.`;
+  const rest = others.map(([name, count]) => `, ${inWords(count)} ${withKind(name)}`).join("");
+  const said = `${inWords(n)} of ${inWords(answers.length)} networks read${n === 1 ? "s" : ""} ${withKind(first)}${rest}.`;
+  return said[0].toUpperCase() + said.slice(1);
+}
+
+function confusedPair(answers, groups) { // the two likeliest, if both are likely and in one group
+  const means = new Map();
+  for (const { ranked } of answers)
+    for (const [name, share] of ranked) means.set(name, (means.get(name) ?? 0) + share / answers.length);
+  const pair = [...means].sort((a, b) => b[1] - a[1]).slice(0, 2).filter(([, mean]) => mean >= RIVAL).map(([name]) => name);
+  return pair.length === 2 && groups.some((group) => pair.every((name) => group.includes(name))) ? pair : [];
+}
+
+// ---- what is shown
+
+function showCard(parent, { name, coverage }, { label, ranked, set }) {
+  const card = element(parent, "section", "hw-card", "", { "data-network": name, "aria-label": name });
+  element(card, "p", "hw-name", name);
+  const top = element(card, "p", "hw-top"), bars = element(card, "ol", "hw-bars");
+  element(top, "span", "hw-glyph", label);
+  const about = element(top, "span", "hw-kind", kind(label));
+  about.prepend(element(about, "strong", "", chance(ranked[0][1])));
+  for (const [answer, share] of ranked.slice(0, 4)) {
+    const bar = element(bars, "li");
+    element(bar, "b", "", answer);
+    element(element(bar, "div", "hw-track"), "i").style.width = `${(100 * share).toFixed(1)}%`;
+    element(bar, "span", "", chance(share));
+  }
+  const held = element(card, "p", "hw-set", `${chance(coverage)} of such sets hold the right answer:`);
+  element(held, "br");
+  for (const answer of set.slice(0, 12)) held.append(element(held, "b", "", answer), " ");
+  if (set.length > 12) held.append(`and ${set.length - 12} more`);
+}
+
+function showPair(parent, pair, { found, examples }) {
+  const shown = element(parent, "div", "hw-pair");
+  element(shown, "h4", "", `Is it ${withKind(pair[0])} or ${withKind(pair[1])}?`);
+  const why = found
+    ? "Trained networks were found to take these two for each other (05-confusions)."
+    : "These two are a known confusion: seen alone, many cannot be told apart.";
+  const rows = pair.filter((name) => examples[name]);
+  element(shown, "p", "hw-note", rows.length ? `${why} Generated examples of both:` : why);
+  for (const name of rows) {
+    const row = element(shown, "div", "hw-row");
+    element(row, "b", "", name);
+    element(row, "small", "", kind(name));
+    element(row, "img", "hw-tile", "", { alt: `Examples of ${withKind(name)}`, src: examples[name] });
+  }
+}
+
+function showAnswers(details, image, networks, answers, data) {
+  const given = element(details, "div", "hw-given");
+  element(given, "img", "hw-tile", "", { alt: "The drawing as the networks get it", src: pictureOf(image) });
+  element(given, "p", "hw-note",
+    "This is all that the networks get: 28 × 28 pixels, cropped, centred, ink bright on black.");
+  const cards = element(details, "div", "hw-cards");
+  networks.forEach((network, i) => showCard(cards, network, answers[i]));
+  const pair = confusedPair(answers, data.groups);
+  if (pair.length) showPair(details, pair, data);
+}
+
+// ---- the canvas
+
+function mount(el, data, drawn = () => {}) { // returns a function that takes it away
+  const networks = data.networks.map(makeNetwork);
+  const root = element(el, "div", "hw-drawing hw-empty");
   const pad = element(root, "div", "hw-pad");
   const paper = element(pad, "div", "hw-paper");
-  const canvas = element(paper, "canvas", "hw-canvas", { tabindex: "0", role: "img", "aria-label": LABEL });
-  element(paper, "p", "hw-hint", { "aria-hidden": "true" }).textContent = "Draw one character";
+  const canvas = element(paper, "canvas", "hw-canvas", "", { tabindex: "0", role: "img", "aria-label": LABEL });
+  element(paper, "p", "hw-hint", "Draw one character", { "aria-hidden": "true" });
   const buttons = element(pad, "div", "hw-buttons");
   const answer = element(root, "div", "hw-answer");
-  const said = element(answer, "p", "hw-said", { role: "status" });
+  const said = element(answer, "p", "hw-said", "", { role: "status" });
   const details = element(answer, "div", "hw-details");
 
   const strokes = [];
-  let drawing = false;
+  let drawing = false, photo = null;
 
   function paint() {
     const side = Math.round(canvas.clientWidth * window.devicePixelRatio);
     if (canvas.width !== side) canvas.width = canvas.height = side;
     const context = canvas.getContext("2d");
     context.clearRect(0, 0, side, side);
+    if (photo) {
+      const paper = Object.assign(document.createElement("canvas"), { width: photo.width, height: photo.height });
+      paper.getContext("2d").putImageData(photo, 0, 0);
+      const scale = side / Math.max(photo.width, photo.height), size = [photo.width * scale, photo.height * scale];
+      context.drawImage(paper, (side - size[0]) / 2, (side - size[1]) / 2, ...size);
+    }
     draw(context, strokes, side, getComputedStyle(canvas).color);
-    root.classList.toggle("hw-empty", !strokes.length);
+    root.classList.toggle("hw-empty", !strokes.length && !photo);
   }
 
-  function send() {
+  function look() {
     paint();
-    const grey = strokes.length ? greyOf(strokes, model.get("side")) : new Uint8Array();
-    model.set("drawing", new DataView(grey.buffer));
-    model.save_changes();
+    said.textContent = "";
+    details.replaceChildren();
+    const pixels = photo ?? (strokes.length ? pixelsOf(strokes) : null);
+    drawn(pixels);
+    if (!pixels) return void element(details, "p", "hw-note", HINT);
+    let image;
+    try {
+      image = converted(inGrey(pixels));
+    } catch (problem) {
+      if (!(problem instanceof NoCharacter)) throw problem;
+      said.textContent = "This is not a character.";
+      return void element(details, "p", "", problem.message);
+    }
+    const answers = networks.map((network) => answerOf(network, image));
+    said.textContent = sentence(answers);
+    showAnswers(details, image, networks, answers, data);
   }
 
   function undo() {
-    strokes.pop();
-    send();
+    if (photo) photo = null;
+    else strokes.pop();
+    look();
   }
 
   function clear() {
+    photo = null;
     strokes.length = 0;
-    send();
+    look();
+  }
+
+  async function take(file) {
+    if (!file) return;
+    clear();
+    try {
+      photo = await pixelsOfFile(file);
+    } catch {
+      said.textContent = "This file cannot be read as an image; choose a PNG or a JPEG.";
+      return;
+    }
+    look();
   }
 
   function add(event) {
@@ -96,6 +233,7 @@ function render({ model, el }) {
 
   function begin(event) {
     if (!event.isPrimary || event.button) return;
+    if (photo) clear();
     drawing = true;
     canvas.setPointerCapture(event.pointerId);
     strokes.push([]);
@@ -112,7 +250,7 @@ function render({ model, el }) {
   function end(event) {
     if (!drawing || !event.isPrimary) return;
     drawing = false;
-    send();
+    look();
   }
 
   function key(event) {
@@ -121,31 +259,31 @@ function render({ model, el }) {
     if (action || event.key.length === 1) event.stopPropagation(); // JupyterLab takes single letters for commands
   }
 
-  const show = () => {
-    said.textContent = model.get("said");
-    details.innerHTML = model.get("details");
-  };
-
-  button(buttons, "Undo", undo);
-  button(buttons, "Clear", clear);
-  for (const [name, listener] of Object.entries({ pointerdown: begin, pointermove: move, pointerup: end, pointercancel: end, keydown: key })) {
-    canvas.addEventListener(name, listener);
+  function drop(event) {
+    event.preventDefault();
+    take(event.dataTransfer.files[0]);
   }
-  model.on("change:said change:details", show);
+
+  for (const [text, press] of [["Undo", undo], ["Clear", clear]])
+    element(buttons, "button", "hw-button", text, { type: "button" }).addEventListener("click", press);
+  const chooser = element(buttons, "input", "hw-file", "", { type: "file", accept: "image/*", "aria-label": "Photograph of one character" });
+  chooser.addEventListener("change", () => take(chooser.files[0]).then(() => { chooser.value = ""; }));
+  element(buttons, "button", "hw-button", "Photo …", { type: "button" }).addEventListener("click", () => chooser.click());
+  const listeners = { pointerdown: begin, pointermove: move, pointerup: end, pointercancel: end, keydown: key };
+  for (const [name, listener] of Object.entries(listeners)) canvas.addEventListener(name, listener);
+  pad.addEventListener("dragover", (event) => event.preventDefault());
+  pad.addEventListener("drop", drop);
   const resized = new ResizeObserver(paint);
   const themed = new MutationObserver(paint); // JupyterLab notes its theme at the body
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   resized.observe(canvas);
   themed.observe(document.body, { attributes: true });
   dark.addEventListener("change", paint);
-  show();
-  paint();
+  look();
   return () => {
-    model.off("change:said change:details", show);
     resized.disconnect();
     themed.disconnect();
     dark.removeEventListener("change", paint);
+    root.remove();
   };
 }
-
-export default { render };

@@ -1,42 +1,38 @@
-"""A square to draw one character in, for notebooks: mouse, pen or finger."""
+"""A square to draw one character in, for notebooks: mouse, pen, finger or a photograph."""
 
+import json
 from pathlib import Path
 
 import anywidget
-import numpy as np
 import traitlets
 
 HERE = Path(__file__).parent
-SIDE = 256  # pixels a side of a drawing
 FALLBACK = "<p><em>Run this notebook to draw here.</em></p>"  # shown where no kernel runs
+RENDER = "export default { render: ({ model, el }) => mount(el, JSON.parse(model.get('data'))) };"
+
+
+def script() -> str:
+    """The JavaScript that reads and shows a drawing: mount(element, data)."""
+    return "\n".join((HERE / name).read_text("utf-8") for name in ("reader.js", "canvas.js"))
+
+
+def style() -> str:
+    """The CSS of the canvas and of what is shown beside it."""
+    return (HERE / "canvas.css").read_text("utf-8")
 
 
 class Canvas(anywidget.AnyWidget):
-    """A canvas, and beside it what is made of the drawing; it asks for nothing outside the page.
+    """A canvas, and beside it what the networks say to the drawing; the browser computes it all.
 
-    drawing: SIDE * SIDE bytes, row by row, 0 ink to 255 paper, or b""; sent after each stroke.
-    said: a sentence. details: HTML, shown as it is, so escape it before. TraitError: another size.
+    data: JSON, as `lib.reading.page.page_data` gives it.
     """
 
-    _esm, _css = HERE / "canvas.js", HERE / "canvas.css"
+    _esm, _css = f"{script()}\n{RENDER}", style()
 
-    side = traitlets.Int(SIDE, read_only=True).tag(sync=True)
-    drawing = traitlets.Bytes().tag(
-        sync=True, echo_update=False, from_json=lambda value, _: bytes(value)
-    )
-    said = traitlets.Unicode().tag(sync=True)
-    details = traitlets.Unicode().tag(sync=True)
+    data = traitlets.Unicode().tag(sync=True)
 
-    @traitlets.validate("drawing")
-    def _check_size(self, proposal) -> bytes:
-        if (n := len(proposal["value"])) in (0, SIDE * SIDE):
-            return proposal["value"]
-        raise traitlets.TraitError(f"A drawing of {n} bytes is neither empty nor {SIDE} x {SIDE}.")
-
-    @property
-    def image(self) -> np.ndarray | None:
-        """The drawing, uint8 (SIDE, SIDE), 0 ink to 255 paper; None when nothing is drawn."""
-        return np.frombuffer(self.drawing, np.uint8).reshape(SIDE, SIDE) if self.drawing else None
+    def __init__(self, data: dict):
+        super().__init__(data=json.dumps(data))
 
     def __repr__(self) -> str:
         return "Canvas()"

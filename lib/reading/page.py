@@ -1,78 +1,97 @@
-"""Serves the notebook to draw in as a page, on this machine alone."""
+"""The page to draw on: one file that holds canvas, networks and examples, and needs no server."""
 
-import os
-import signal
-import socket
-import tempfile
-from collections.abc import Callable
+import base64
+import io
+import json
+from contextlib import suppress
 from pathlib import Path
 
-import nbformat
-import yaml
-import zmq
-from traitlets.config import Config
-from voila.app import Voila
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from PIL import Image
 
+from lib.data.classes import BYCLASS, LOOK_ALIKES
+from lib.data.strokes import generate
 from lib.errors import InputError
-from lib.files import ROOT
+from lib.files import FINDINGS, read_json, write_whole
+from lib.reading.canvas import HERE, script, style
+from lib.reading.layers import described
+from lib.reading.models import first_models
+from lib.reading.recogniser import Recogniser
+from lib.wording import title_of
 
-HERE = Path(__file__).parent
-NOTEBOOK = ROOT / "notebooks" / "10-try-it.ipynb"
-NOT_ON_THE_PAGE = "notebook-only"  # tag of a cell
+SHIPPED = "shipped"  # the network that comes with the repository
+MOST = 1_300_000  # bytes that a page's networks may take, so that it stays below 1.5 million
 
-
-class Page(Voila):
-    """Voila that says where it is as soon as it can be visited, and ends when it is interrupted."""
-
-    say: Callable[[str], None]
-
-    def launch_browser(self) -> None:
-        """Called when the server listens; opens no browser, since there may be none."""
-        signal.signal(signal.SIGINT, self._handle_signal_stop)
-        self.say(self.display_url)
+Networks = dict[str, Recogniser]  # by the names that they are shown with
 
 
-def serve(values: dict, port: int, say: Callable[[str], None]) -> None:
-    """Serves the page until it is interrupted; InputError if the port cannot be used.
+def load_networks(home: Path, coverage: float = 0.95) -> tuple[Networks, list[str]]:
+    """The shipped network and those of a profile, by name, and a sentence on each that is damaged.
 
-    values: the notebook's parameters. say: gets its address, which lets nobody else in.
+    home: the profile's folder. coverage: of the prediction sets, 0 to 1. Raises InputError as
+    Recogniser.load does.
     """
-    config = Config(yaml.safe_load((HERE / "page.yml").read_text()))
-    check_port(config.Voila.ip, port)
-    os.environ["JUPYTER_PATH"] = f"{HERE}{os.pathsep}{os.environ.get('JUPYTER_PATH', '')}"
-    Page.say = staticmethod(say)
-    with tempfile.TemporaryDirectory(prefix="draw-") as folder:
-        notebook = str(served_copy(Path(folder), values))
-        config.Voila.update(notebook_path=notebook, port=port, connection_dir_root=folder)
-        config.KernelManager.transport_encryption = "auto" if zmq.has("curve") else "disabled"
-        page = Page(config=config, config_file_paths=[])  # the user's might open it to others
-        page.initialize([])
-        page.start()
-
-
-def served_copy(folder: Path, values: dict) -> Path:
-    """The notebook with these parameters, less what is for its readers, in a folder of its own."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    cells = [(cell, cell.metadata.get("tags", [])) for cell in notebook.cells]
-    notebook.cells = [cell for cell, tags in cells if NOT_ON_THE_PAGE not in tags]
-    for cell, tags in cells:
-        if "parameters" in tags:
-            cell.source = "\n".join(f"{name} = {value!r}" for name, value in values.items())
-    notebook.metadata["title"] = notebook.cells[0].source.splitlines()[0].removeprefix("# ")
-    path = folder / NOTEBOOK.name
-    nbformat.write(notebook, path)
-    return path
-
-
-def check_port(address: str, port: int) -> None:
-    """InputError if nobody can listen there."""
-    with socket.socket() as probe:
-        # as the server does: a port is free at once
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, os.name == "posix")
+    networks, problems = {SHIPPED: Recogniser.load(coverage=coverage)}, []
+    for name, file in first_models(home).items():
         try:
-            probe.bind((address, port))
-        except OSError as error:
-            raise InputError(
-                f"Port {port} cannot be used ({error.strerror}); "
-                "give another one with --port, from 1024 to 65535."
-            ) from None
+            networks[title_of(name)] = Recogniser.load(file, coverage)
+        except InputError as error:
+            problems.append(f"{file.parent.name} is left out: {error}")
+    return networks, problems
+
+
+def found_groups(home: Path) -> list[str]:
+    """Classes such as "1Il" that 05-confusions found a profile's networks to confuse, if it did."""
+    try:
+        return read_json(home / FINDINGS / "05-confusions.json")["groups"]
+    except (InputError, KeyError):  # the page works without
+        return []
+
+
+def page_data(networks: Networks, home: Path, most: int = MOST) -> dict:
+    """What canvas.js is given: networks, groups that are confused, generated examples of classes.
+
+    most: bytes that the networks may take, 0 for any number. The largest that do not fit, and those
+    with a layer that reader.js does not know, are named in "without".
+    """
+    held, size = {}, 0
+    for name, one in networks.items():
+        about = {"name": name, "classes": one.class_names, "coverage": one.coverage}
+        about |= {"temperature": one.temperature, "threshold": one.threshold}
+        with suppress(InputError):
+            held[name] = about | described(one.model)
+    for name in sorted(held, key=lambda name: len(held[name]["packed"])):
+        size += len(held[name]["packed"])
+        if most and size > most:
+            del held[name]
+    found, (images, labels) = found_groups(home), generate(8, 0, "examples")
+    examples = {one: picture(np.hstack(images[labels == i])) for i, one in enumerate(BYCLASS)}
+    about = {"groups": found or list(LOOK_ALIKES), "found": bool(found), "examples": examples}
+    without = [name for name in networks if name not in held]
+    return {"networks": list(held.values()), "without": without, **about}
+
+
+def write_page(path: Path, data: dict) -> None:
+    """Writes the page; data as `page_data` gives it."""
+    environment = Environment(autoescape=True, trim_blocks=True, undefined=StrictUndefined)
+    page = environment.from_string((HERE / "page.html").read_text("utf-8"))
+    write_whole(path, page.render(part=part(data), without=data["without"]))
+
+
+def part(data: dict) -> str:
+    """The canvas as a part of a page: element, style and script, with all data inside."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    call = 'mount(document.getElementById("draw"), JSON.parse(document.getElementById("drawn-data")'
+    return (
+        f'<style>\n{style()}</style>\n<div id="draw"></div>\n'
+        f'<script type="application/json" id="drawn-data">{text}</script>\n'
+        f"<script>\n(() => {{\n{script()}\n{call}.textContent));\n}})();\n</script>\n"
+    )
+
+
+def picture(image: np.ndarray) -> str:
+    """An image uint8 (H, W) as the address of a PNG that holds it."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -16,6 +16,7 @@ from nbconvert import HTMLExporter
 
 from lib.errors import InputError
 from lib.files import write_whole
+from lib.reading.page import load_networks, page_data, part
 from lib.report.stale import REPORT_NOTEBOOK, TEMPLATES, page_of
 
 TAGS = {*bleach.ALLOWED_TAGS, *"h1 h2 h3 h4 p div span pre br hr sub sup".split()}
@@ -32,6 +33,7 @@ def write_page(outputs: Path, notebook: Path) -> Path:
     resources = {"title": title_of(content, notebook), "stem": notebook.stem}
     resources |= {"is_report": is_report, "has_report": REPORT_NOTEBOOK in others, "pages": {}}
     if is_report:
+        resources["draw"] = part(page_data(load_networks(outputs)[0], outputs))
         others.pop(REPORT_NOTEBOOK, None)
         for stem, path in others.items():  # all trainings have the same title
             title = title_of(read_notebook(path), path)
