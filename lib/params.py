@@ -142,13 +142,14 @@ class Profile(DataParameters, TrainingSettings):
 
     Every network with every seed is the study `networks`. Each further study is a grid over the
     parameters of a run: a list means one run for each of its values, and `variants` is a list of
-    parameters to set together. Without `seed` a study takes the profile's seeds.
+    further grids. The study `networks` may be spelt out, too. Without `seed` a study takes `seeds`.
     """
 
     # the slowest first
     networks: list[Network] = Field(["resnet", "lenet", "custom"], min_length=1)
     seeds: list[Seed] = Field([0], min_length=1)
     studies: dict[str, dict[str, Any]] = {}
+    explorer: Literal["images", "counts"] = "images"  # what the report shows of each confusion
     accuracy_bands: dict[str, list[float]] = {}  # network: test accuracies to accept
     threads: int = Field(0, ge=0, le=1024)  # of each notebook; 0: the cores, divided among the runs
     time_limit: float = Field(720, gt=0)  # minutes after which a notebook is ended

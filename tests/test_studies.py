@@ -31,6 +31,11 @@ def test_variants_are_set_together_and_over_the_rest():
     assert expand(grid, "mine") == [{"a": 1}, {"a": 2}, {"a": 3, "b": 4}, {"a": 3, "b": 4}]
 
 
+def test_a_variant_may_be_a_grid_itself():
+    grid = {"a": 1, "variants": [{}, {"a": [2, 3], "b": 4}]}
+    assert expand(grid, "mine") == [{"a": 1}, {"a": 2, "b": 4}, {"a": 3, "b": 4}]
+
+
 @pytest.mark.parametrize("variants", [{"a": 1}, 3, ["a"], [{}, None]])
 def test_variants_that_are_no_list_of_parameters_are_refused(variants):
     with pytest.raises(InputError, match="^study mine: variants must be a list of parameters"):

@@ -74,15 +74,18 @@ def study_runs(profile: Profile, study: str, grid: dict[str, Any]) -> list[Run]:
 def expand(grid: dict[str, Any], study: str) -> list[dict[str, Any]]:
     """Every combination of a grid's values: {"a": [1, 2], "b": 3} gives two.
 
-    `variants` is a list of values that are set together: one combination of the rest for each.
+    `variants` is a list of further grids: each combination of the rest with each of one of these.
     """
     variants = grid.get("variants", [{}])
     if not isinstance(variants, list) or not all(isinstance(one, dict) for one in variants):
         raise InputError(f"study {study}: variants must be a list of parameters, such as [{{}}].")
-    rest = {key: value for key, value in grid.items() if key != "variants"}
-    lists = [value if isinstance(value, list) else [value] for value in rest.values()]
-    combinations = [dict(zip(rest, values)) for values in product(*lists)]
-    return [one | variant for variant in variants for one in combinations]
+
+    def combinations(values: dict[str, Any]) -> list[dict[str, Any]]:
+        lists = [value if isinstance(value, list) else [value] for value in values.values()]
+        return [dict(zip(values, chosen)) for chosen in product(*lists)]
+
+    rest = combinations({key: value for key, value in grid.items() if key != "variants"})
+    return [one | own for variant in variants for one in rest for own in combinations(variant)]
 
 
 def find_start(run: Run, runs: dict[str, Run], profile: Profile) -> None:
