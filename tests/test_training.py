@@ -179,6 +179,13 @@ def test_the_finder_repeats_itself(digits):
     assert found[0].suggested == found[1].suggested > 0
 
 
+def test_no_rate_is_suggested_that_is_far_too_high():
+    rates = torch.logspace(-7, 1, 100)
+    falling = (rates - 1).abs()  # the loss is lowest at a rate of 1
+    assert training.suggested(rates, falling, 100)[0] == training.learner.HIGHEST_RATE
+    assert training.suggested(rates, (rates - 0.03).abs(), 100)[0] < 0.03
+
+
 def test_nothing_is_taken_where_02_has_found_nothing(digits, tmp_path):
     assert training.found_rate(tmp_path, digits, settings()) is None
 

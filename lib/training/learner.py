@@ -29,6 +29,7 @@ from lib.params import TrainingParameters
 from lib.training import callbacks
 from lib.training.batches import make_loaders
 
+HIGHEST_RATE = 0.03  # on two easy classes the test suggests 0.1, where LeNet's training diverges
 # weight decay is decoupled from the gradient in both; Keras, and so the original, averages by 0.9
 OPTIMISERS = {"adam": Adam, "rmsprop": partial(RMSProp, sqr_mom=0.9)}
 
@@ -131,12 +132,12 @@ def rate_schedule(schedule: str, learning_rate: float, half_cycle: float = 0.25)
 
 
 def suggested(rates: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple:
-    """For `learn.lr_find(suggest_funcs=...)`: a third of fastai's `minimum`.
+    """For `learn.lr_find(suggest_funcs=...)`: a third of fastai's `minimum`, at most HIGHEST_RATE.
 
     On validation, two seeds each, rates from a third of `minimum` up to it did equally well for
     LeNet and the custom network; the ResNet, whose test is the least steady, did better below.
     """
-    rate = minimum(rates, losses, num_it)[0] / 3
+    rate = min(minimum(rates, losses, num_it)[0] / 3, HIGHEST_RATE)
     nearest = (rates - rate).abs().argmin()
     return rate, (rates[nearest], losses[nearest])
 
