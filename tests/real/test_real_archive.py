@@ -1,6 +1,6 @@
-"""Checks on an archive in EMNIST's layout with real handwriting.
+"""Checks on EMNIST's own characters: its ByClass test part, and a quarter of those to train on.
 
-Its folder is HANDWRITING_REAL or ../shared/data.
+Their folder is HANDWRITING_REAL or ../shared/data.
 
 Not run by default: `pytest tests/real`. Where the archive is absent these tests fail.
 """
@@ -20,16 +20,17 @@ from lib.data.classes import NAMES, class_names
 from lib.data.orientation import check_fit
 from lib.files import ROOT
 
-ARCHIVE = (
-    Path(os.environ.get("HANDWRITING_REAL") or ROOT.parent / "shared" / "data")
-    / "emnist-layout.zip"
-)
-SIZES = {"mnist": (60_000, 10_000), "byclass": (4_959, 1_240)}
+REAL = Path(os.environ.get("HANDWRITING_REAL") or ROOT.parent / "shared" / "data")
+ARCHIVE = REAL / "emnist-part.zip"
+SIZES = {"mnist": (60_000, 10_000), "byclass": (172_803, 116_323), "balanced": (89_939, 18_800)}
 
 
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch):
-    monkeypatch.setenv("HANDWRITING_DATA", str(tmp_path))
+@pytest.fixture(autouse=True, scope="module")
+def data(tmp_path_factory):
+    """Each split is read once for all of these tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HANDWRITING_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
 
 
 @pytest.mark.parametrize("split", NAMES)
@@ -70,7 +71,7 @@ def test_mnist_has_its_own_class_counts():
 def test_no_result_on_it_is_called_emnist():
     found = load_data(source="emnist", split="digits", archive=str(ARCHIVE))
     assert (
-        found.dataset == "archive emnist-layout.zip"
+        found.dataset == "archive emnist-part.zip"
         and "is not the official EMNIST archive" in found.note
     )
 
@@ -91,7 +92,7 @@ def constant_of(chapter, name):
 @pytest.fixture
 def official_test():
     """Images and labels of EMNIST's official ByClass test part."""
-    loaded, _ = emnist.load("byclass", ARCHIVE.with_name("emnist-part.zip"))
+    loaded, _ = emnist.load("byclass", ARCHIVE)
     return loaded["test_images"], loaded["test_labels"]
 
 
@@ -100,8 +101,7 @@ def test_the_original_drew_these_55_789_test_images(official_test):
 
 
 def test_the_archive_of_real_characters_shares_no_image_between_its_parts():
-    archive = str(ARCHIVE.with_name("emnist-part.zip"))
-    assert load_data(source="emnist", archive=archive).n_shared() == 0
+    assert load_data(source="emnist", archive=str(ARCHIVE)).n_shared() == 0
 
 
 def test_what_01_says_of_the_pen_in_emnist_is_so(official_test):
