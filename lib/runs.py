@@ -60,21 +60,25 @@ def read_predictions(folder: Path, part: str = "test") -> tuple[np.ndarray, np.n
 
     Raises InputError if there are none: see `read_answers` for runs that keep labels alone.
     """
-    actual, probabilities = _read_arrays(folder, part, "probabilities")
-    return actual, probabilities.astype(np.float32)
+    return _read_arrays(folder, part, "probabilities", np.float32)
 
 
 def read_answers(folder: Path, part: str = "test") -> tuple[np.ndarray, np.ndarray]:
     """Labels and predicted labels, int64 (N,) each, of a run's "test" or "valid" part."""
-    actual, predicted = _read_arrays(folder, part, "predicted")
-    return actual, predicted.astype(np.int64)
+    return _read_arrays(folder, part, "predicted", np.int64)
 
 
-def _read_arrays(folder: Path, part: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
+def right_by_seed(outputs: str, rows: pd.DataFrame) -> dict[int, np.ndarray]:
+    """For each seed of these rows of load_results, which test images its run reads: bool (N,)."""
+    home = files.outputs_folder(outputs)
+    return {row.seed: np.equal(*read_answers(home / row.run)) for row in rows.itertuples()}
+
+
+def _read_arrays(folder: Path, part: str, kind: str, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     path = folder / files.PREDICTIONS
     try:
         with np.load(path) as arrays:
-            return arrays[f"{part}_actual"].astype(np.int64), arrays[f"{part}_{kind}"]
+            return arrays[f"{part}_actual"].astype(np.int64), arrays[f"{part}_{kind}"].astype(dtype)
     except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
         problem = f"is damaged or does not hold {part}_{kind}"
         raise InputError(f"{path} {problem}; run the training again.") from None
@@ -114,6 +118,5 @@ def save_findings(outputs: str, chapter: str, findings: dict) -> None:
 
 def check_band(name: str, value: float, band: tuple[float, float] | None) -> None:
     """AssertionError unless the value lies in the band, or there is none."""
-    if band is not None:
-        low, high = band
-        assert low <= value <= high, f"{name} {value:.4f} lies outside of {low} to {high}"
+    low, high = band or (-np.inf, np.inf)
+    assert low <= value <= high, f"{name} {value:.4f} lies outside of {low} to {high}"

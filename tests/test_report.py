@@ -180,19 +180,22 @@ def tagged(tmp_path, **tables):
     return write_notebook(tmp_path / "11-report.ipynb", *cells)
 
 
-def test_the_readme_gets_the_tables_and_the_picture_of_the_report(tmp_path):
+def test_the_readme_gets_the_tables_and_the_picture_of_the_reports(tmp_path):
     notebook, text = tagged(tmp_path, results="| 1 |", findings="| 2 |"), tmp_path / "README.md"
-    text.write_text("a <!-- results -->\nold\n<!-- end --> b\n<!-- findings -->\n<!-- end -->\n")
+    emnist = tagged(tmp_path / "emnist", results="| 3 |", findings="| 4 |")
+    before = "a <!-- emnist -->\nold\n<!-- end --> b\n<!-- findings -->\n<!-- end -->\n"
+    after = "a <!-- emnist -->\n| 3 |\n<!-- end --> b\n<!-- findings -->\n| 2 |\n<!-- end -->\n"
+    assert readme.with_tables(before, notebook, emnist) == after
+    text.write_text(before.partition(" b")[2])
     readme.write_readme(notebook, text, tmp_path / "overview.png")
-    assert text.read_text() == (
-        "a <!-- results -->\n| 1 |\n<!-- end --> b\n<!-- findings -->\n| 2 |\n<!-- end -->\n"
-    )
+    assert text.read_text() == after.partition(" b")[2]
     assert (tmp_path / "overview.png").read_bytes() == base64.b64decode(PIXEL)
 
 
 def test_a_report_without_a_table_is_named(tmp_path):
     with pytest.raises(InputError, match="no output tagged readme-findings"):
-        readme.with_tables("<!-- results -->\n<!-- end -->", tagged(tmp_path, results="| 1 |"))
+        text = "<!-- findings -->\n<!-- end -->"
+        readme.with_tables(text, tagged(tmp_path, results="| 1 |"))
 
 
 @pytest.fixture

@@ -59,6 +59,15 @@ def test_predictions_hold_labels_and_probabilities_of_both_parts(tmp_path, model
     assert runs.read_answers(tmp_path, part)[1].tolist() == [0, 1, 1, 2]
 
 
+def test_each_seed_has_the_images_that_its_run_reads(tmp_path):
+    for run, predicted in {"a": [0, 1, 1], "b": [2, 1, 2]}.items():
+        arrays = {"test_actual": [0, 1, 2], "test_predicted": predicted}
+        (tmp_path / run).mkdir()
+        np.savez(tmp_path / run / files.PREDICTIONS, **arrays)
+    right = runs.right_by_seed(str(tmp_path), pd.DataFrame({"seed": [3, 5], "run": ["a", "b"]}))
+    assert right[3].tolist() == [True, True, False] and right[5].tolist() == [False, True, True]
+
+
 def test_a_model_answers_after_loading_exactly_as_the_rounded_one(tmp_path, model):
     exact = model(IMAGES)
     models.round_weights(model)

@@ -7,6 +7,7 @@ from lib.analysis.significance import (
     interval_of_share,
     over_seeds,
     paired_difference,
+    ratio_of_sums,
 )
 
 
@@ -53,6 +54,19 @@ def test_one_seed_has_no_interval():
 
 def test_seeds_that_agree_have_an_interval_of_no_width():
     assert over_seeds([0.5, 0.5])["low"] == over_seeds([0.5, 0.5])["high"] == 0.5
+
+
+def test_the_interval_of_a_ratio_holds_the_true_one():
+    rng, inside = np.random.default_rng(0), []
+    for _ in range(200):
+        whole = rng.random(300) < 0.4
+        found = ratio_of_sums(whole & (rng.random(300) < 0.7), whole)
+        inside.append(found["low"] <= 0.7 <= found["high"])
+    assert 0.92 < np.mean(inside) < 0.98
+
+
+def test_a_loss_that_may_be_zero_has_no_ratio():
+    assert set(ratio_of_sums(np.ones(20), np.tile([1, -1], 10)).values()) == {None}
 
 
 @pytest.mark.parametrize("spread", [0, 0.1, 0.3])

@@ -187,6 +187,7 @@ def _read_bytes(stream: BinaryIO, shape: tuple[int, ...]) -> np.ndarray:
     while found < size and (n := stream.readinto(view[found : found + 2**20])):
         found += n
     if found < size or stream.read(1):
-        follow = f"{found} follow" if found < size else "more follow"
-        raise ValueError(f"its header promises {size} bytes and {follow}")
+        raise ValueError(
+            f"its header promises {size} bytes and {found if found < size else 'more'} follow"
+        )
     return array

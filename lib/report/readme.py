@@ -10,7 +10,8 @@ from lib.report.stale import REPORT_NOTEBOOK
 
 README, PICTURE = ROOT / "README.md", ROOT / "docs" / "overview.png"
 STORED = ROOT / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb"
-TABLES = ("results", "findings")  # between <!-- results --> and <!-- end -->, and so on
+EMNIST = ROOT / "outputs" / "emnist" / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb"
+TABLES = {"emnist": "results", "findings": "findings"}
 
 
 def write_readme(notebook: Path = STORED, readme: Path = README, picture: Path = PICTURE) -> None:
@@ -19,12 +20,17 @@ def write_readme(notebook: Path = STORED, readme: Path = README, picture: Path =
     write_whole(readme, with_tables(readme.read_text(encoding="utf-8"), notebook))
 
 
-def with_tables(text: str, notebook: Path) -> str:
-    """The text with each marked table replaced by the output of the cell tagged readme-<table>."""
-    for name in TABLES:
-        table = output_of(notebook, f"readme-{name}", "text/markdown").strip()
+def with_tables(text: str, notebook: Path, emnist: Path = EMNIST) -> str:
+    """The text with what stands between <!-- NAME --> and <!-- end --> made anew, of TABLES.
+
+    Each is the output of a cell tagged readme-...: of `emnist`, the report on EMNIST, or the other.
+    """
+    for name, tag in TABLES.items():
         before, mark, rest = text.partition(f"<!-- {name} -->\n")
-        text = f"{before}{mark}{table}\n{rest[rest.index('<!-- end -->') :]}"
+        if mark:
+            source = emnist if name == "emnist" else notebook
+            table = output_of(source, f"readme-{tag}", "text/markdown").strip()
+            text = f"{before}{mark}{table}\n{rest[rest.index('<!-- end -->') :]}"
     return text
 
 
