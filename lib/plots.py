@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from lib.wording import title_of
 
@@ -75,6 +76,13 @@ def show_lines(table: pd.DataFrame, spread: pd.DataFrame | None = None, ax=None,
         ax.minorticks_off()
     if len(table.columns):
         ax.legend()
+
+
+def label_ticks(ax: Axes) -> None:
+    """Ticks at 1, 2 and 5 of each decade of a logarithmic x axis, as plain numbers."""
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:,.10g}")
+    ax.minorticks_off()
 
 
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
