@@ -75,7 +75,7 @@ def test_a_model_that_is_not_there_costs_one_sentence(outputs, asked, said):
         find_model(*asked)
 
 
-@pytest.mark.parametrize("module", ["lib.reading", "lib.reading.drawing"])
+@pytest.mark.parametrize("module", ["lib.reading", "lib.reading.page"])
 def test_whoever_only_predicts_waits_for_no_library_of_training_or_figures(module):
     slow = {"fastai", "pandas", "seaborn", "sklearn"}
     code = f"import sys, {module}; print(*{slow} & set(sys.modules))"
