@@ -201,6 +201,7 @@ def says(*alternatives):
     "labels, said",
     [
         ("A", "Read as the capital A."),
+        ("77", "Both networks read the digit 7."),
         ("lll", "All three networks read the small letter l."),
         ("1l1l1", "Three of five networks read the digit 1, two the small letter l."),
         ("1I", "One of two networks reads the digit 1, one the capital I."),

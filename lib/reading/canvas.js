@@ -85,7 +85,7 @@ function sentence(answers) { // how many networks read what
   for (const { label } of answers) counts.set(label, (counts.get(label) ?? 0) + 1);
   const [[first, n], ...others] = [...counts].sort((a, b) => b[1] - a[1]);
   if (answers.length === 1) return `Read as ${withKind(first)}.`;
-  if (!others.length) return `All ${inWords(n)} networks read ${withKind(first)}.`;
+  if (!others.length) return `${n === 2 ? "Both" : `All ${inWords(n)}`} networks read ${withKind(first)}.`;
   const rest = others.map(([name, count]) => `, ${inWords(count)} ${withKind(name)}`).join("");
   const said = `${inWords(n)} of ${inWords(answers.length)} networks read${n === 1 ? "s" : ""} ${withKind(first)}${rest}.`;
   return said[0].toUpperCase() + said.slice(1);
