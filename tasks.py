@@ -11,6 +11,7 @@ from invoke import Exit, task
 from lib.menu.terminal import FilesTask
 
 PROFILE = {"profile": "a file of params/, without .yml", "set": "key=value, as often as needed"}
+PAGE = {"profile": PROFILE["profile"], "all": "with its large networks, too: a page of megabytes"}
 
 RUNNING = {
     "jobs": "notebooks run at the same time; as many as the machine allows",
@@ -134,9 +135,6 @@ def predict(c, files, network="", profile="strokes", model="", coverage="0.95", 
 def lab(c):
     """Open the notebooks in JupyterLab."""
     c.run(f'"{sys.executable}" -m jupyter lab notebooks', pty=sys.platform != "win32")
-
-
-PAGE = {"profile": PROFILE["profile"], "all": "with its large networks, too: a page of megabytes"}
 
 
 @task(help=PAGE)
