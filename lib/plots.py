@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
 
 from lib.wording import title_of
 
@@ -78,13 +77,6 @@ def show_lines(table: pd.DataFrame, spread: pd.DataFrame | None = None, ax=None,
         ax.legend()
 
 
-def label_ticks(ax: Axes) -> None:
-    """Ticks at 1, 2 and 5 of each decade of a logarithmic x axis, as plain numbers."""
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter("{x:,.10g}")
-    ax.minorticks_off()
-
-
 def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     """One uint8 picture of images (N, 28, 28), row by row, each with 2 empty pixels after it.
 
@@ -125,12 +117,6 @@ def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None
     for ax, image, title in zip(axes.flat, images, titles):
         ax.imshow(image, vmin=0, vmax=255)
         ax.set_title(title, fontsize=9, family="monospace")
-
-
-def show_per_class(images: np.ndarray, labels: np.ndarray, class_names: list[str]) -> None:
-    """The first four images of every class beside its name, in the order of the labels."""
-    rows = [(name, images[labels == label]) for label, name in enumerate(class_names)]
-    show_rows(rows, n=4, columns=5, name_room=1)
 
 
 def show_rows(rows: list[tuple[str, np.ndarray]], n: int, columns=2, name_room=3) -> None:

@@ -94,6 +94,21 @@ def test_groups_each_get_what_they_are_promised():
     assert all(abs(held[groups[labels[20_000:]] == group].mean() - 0.9) < 0.015 for group in (0, 1))
 
 
+def test_weights_keep_the_promise_where_the_classes_are_mixed_otherwise():
+    shares, labels = honest(60_000)
+    rng = np.random.default_rng(3)
+    shares = np.where(np.arange(10) < 5, shares, shares**2)  # one half of the classes is underrated
+    shares /= shares.sum(axis=1, keepdims=True)
+    rare = rng.random(30_000) < np.where(labels[30_000:] < 5, 0.05, 1)  # other shares than before
+    new, own, old = shares[30_000:][rare], labels[30_000:][rare], labels[:30_000]
+    weights = np.bincount(own) / len(own) / (np.bincount(old) / len(old))
+    held = {}
+    for name, some in {"plain": None, "weighted": weights}.items():
+        limits = set_thresholds(shares[:30_000], old, 0.9, weights=some)
+        held[name] = prediction_sets(new, limits)[np.arange(len(own)), own].mean()
+    assert abs(held["weighted"] - 0.9) < 0.01 < 0.015 < abs(held["plain"] - 0.9)
+
+
 def test_too_few_images_for_a_promise_give_sets_of_everything():
     shares, labels = honest(5)
     assert prediction_sets(shares, set_thresholds(shares, labels, 0.9)).all()

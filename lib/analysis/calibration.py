@@ -71,31 +71,42 @@ def calibration_error(probabilities: np.ndarray, actual: np.ndarray, bins: int =
     return float(np.average(distance, weights=table["images"]))
 
 
-def threshold(likelihoods: Sequence[float], coverage: float) -> float:
+def threshold(
+    likelihoods: Sequence[float], coverage: float, weights=None, own: float = 1.0
+) -> float:
     """The smallest probability with which a class belongs to a prediction set.
 
     Split conformal prediction: of images like those validated on, a share of at least `coverage`
     (0 to 1) will have the right class in their set. likelihoods: sorted probabilities of the right
-    class on validation images; with too few of them for the coverage, 0.
+    class on validation images; with too few of them for the coverage, 0. weights: how much each of
+    them counts, all alike by default, and `own` how much an image of the class in question does.
     Source: Sadinle, Lei and Wasserman (2019), https://arxiv.org/abs/1609.00451
     """
-    below = int(np.floor((1 - coverage) * (len(likelihoods) + 1) + 1e-9))  # plus the threshold's
-    return float(likelihoods[below - 1]) if below else 0.0
+    weights = np.ones(len(likelihoods)) if weights is None else weights
+    room = (1 - coverage) * (np.sum(weights) + own) - own + 1e-9
+    below = np.searchsorted(np.cumsum(weights), room, side="right")
+    return float(likelihoods[below]) if room >= 0 and len(likelihoods) else 0.0
 
 
 def set_thresholds(
-    probabilities: np.ndarray, actual: np.ndarray, coverage: float, groups: np.ndarray | None = None
+    probabilities: np.ndarray, actual: np.ndarray, coverage: float, groups=None, weights=None
 ) -> np.ndarray:
     """A `threshold` per class (n_classes,), from validation images.
 
-    With `groups`, int (n_classes,), the promise holds for the classes of each group by themselves.
-    Source: Vovk (2012), https://arxiv.org/abs/1209.2673
+    With `groups`, int (n_classes,), the promise holds for the classes of each group by themselves
+    (Vovk, 2012, https://arxiv.org/abs/1209.2673). With `weights` (n_classes,) it holds for images
+    among which each class is so many times as frequent as in validation (Podkopaev and Ramdas,
+    2021, https://arxiv.org/abs/2103.03323).
     """
-    groups = np.zeros(probabilities.shape[1], int) if groups is None else groups
-    likelihood, thresholds = probabilities[np.arange(len(actual)), actual], np.zeros(len(groups))
-    for group in np.unique(groups):
-        own = np.sort(likelihood[groups[actual] == group])
-        thresholds[groups == group] = threshold(own, coverage)
+    n_classes = probabilities.shape[1]
+    groups = np.zeros(n_classes, int) if groups is None else groups
+    weights = np.ones(n_classes) if weights is None else weights
+    likelihood, thresholds = probabilities[np.arange(len(actual)), actual], np.zeros(n_classes)
+    order = np.argsort(likelihood, kind="stable")
+    for label, group in enumerate(groups):
+        rows = order[groups[actual[order]] == group]
+        likelihoods, counted = likelihood[rows], weights[actual[rows]]
+        thresholds[label] = threshold(likelihoods, coverage, counted, weights[label])
     return thresholds
 
 

@@ -1,8 +1,8 @@
 """What invoke predict prints: an answer for each file, as a table or as JSON."""
 
 import json
-import math
 import sys
+from contextlib import suppress
 
 from rich.console import Console
 from rich.table import Table
@@ -33,13 +33,10 @@ def predict(
 
 def read_coverage(text: str) -> float:
     """The number that a text holds; InputError unless it lies between 0 and 1."""
-    try:
-        coverage = float(text)
-    except ValueError:
-        coverage = math.nan
-    if not 0 < coverage < 1:
-        raise InputError(f"--coverage {text}: give a number between 0 and 1, such as 0.95.")
-    return coverage
+    with suppress(ValueError):
+        if 0 < float(text) < 1:
+            return float(text)
+    raise InputError(f"--coverage {text}: give a number between 0 and 1, such as 0.95.")
 
 
 def as_object(file: str, answer: Prediction | InputError) -> dict:

@@ -25,7 +25,7 @@ from lib.running.plan import Outcome, Step
 
 ATTEMPTS = 3  # a run whose worker dies is repeated at most twice
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-GLANCE = 0.5  # seconds between two looks at a run
+GLANCE, BETWEEN_LOOKS = 0.5, 10.0  # seconds between two looks at a run, and at its memory
 
 
 class NotebookProcess:
@@ -38,6 +38,7 @@ class NotebookProcess:
 
     def __init__(self, threads: int, environment: dict[str, str] | None = None):
         self.threads, self.environment = threads, environment or {}
+        self.next_look, self.held = 0.0, 0  # at its memory; bytes
         self.errors, self.events = tempfile.TemporaryFile("w+"), Queue()
         self.folder = tempfile.TemporaryDirectory(prefix="notebooks-")
         self.progress = Path(self.folder.name) / "progress.json"  # of a training
@@ -92,14 +93,15 @@ class NotebookProcess:
         self.process.stdin.flush()
 
     def memory(self) -> int:
-        """Bytes that the process and its kernel hold; what they share counts once."""
-        held = 0
-        with suppress(psutil.NoSuchProcess):
-            family = psutil.Process(self.process.pid)
-            for process in [family, *family.children(recursive=True)]:
-                info = process.memory_full_info()
-                held += getattr(info, "pss", info.rss)
-        return held
+        """Bytes that the process and its kernel hold; what they share counts once. Takes 0.1 s."""
+        if time.monotonic() >= self.next_look:
+            self.next_look, self.held = time.monotonic() + BETWEEN_LOOKS, 0
+            with suppress(psutil.NoSuchProcess):
+                family = psutil.Process(self.process.pid)
+                for process in [family, *family.children(recursive=True)]:
+                    info = process.memory_full_info()
+                    self.held += getattr(info, "pss", info.rss)
+        return self.held
 
     def end(self) -> None:
         """Ends the process and every kernel below it, and waits until they are gone."""

@@ -119,7 +119,10 @@ def find_start(run: Run, runs: dict[str, Run], profile: Profile) -> None:
             )
     else:
         try:
-            run.reads = chosen.start = str(existing_path("start", start))
+            path, home = existing_path("start", start), outputs_folder("")
+            run.reads = chosen.start = str(path)
+            if path.is_relative_to(home) and not chosen.network.startswith("resnet18"):
+                chosen.start = str(path.relative_to(home))  # results hold no paths of a machine
         except ValueError:
             near = did_you_mean(start, [*studies, *profile_names()])
             raise InputError(f"start '{start}' is no study, profile or file{near}") from None
