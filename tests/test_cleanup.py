@@ -1,5 +1,7 @@
 """Users' own images: what a drawing or a photograph of a character becomes."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -115,6 +117,26 @@ def test_noisy_paper_alone_is_refused():
 def test_what_is_not_an_image_is_refused(odd):
     with pytest.raises(InputError, match="not an image"):
         convert(odd)
+
+
+def test_whatever_a_decoder_raises_becomes_a_sentence():
+    image = Image.new("L", (50, 50))
+    image.load = lambda: 1 / 0
+    with pytest.raises(InputError, match="cannot be read as an image .it is damaged or cut short"):
+        convert(image)
+
+
+def test_formats_that_hardly_anyone_has_are_not_decoded(tmp_path):
+    Image.new("L", (50, 50)).save(tmp_path / "rare.dds")
+    with pytest.raises(InputError, match="rare.dds cannot be read as an image .it is .* no known"):
+        convert(tmp_path / "rare.dds")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no pipes with a name")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(InputError, match="pipe.png cannot be read as an image .it is no file"):
+        convert(tmp_path / "pipe.png")
 
 
 def test_a_kind_of_colour_that_cannot_be_turned_to_grey_is_refused():

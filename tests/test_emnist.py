@@ -107,6 +107,13 @@ def test_labels_off_by_one_are_refused(split, archive, data):
     assert "do not fit their labels" in refusal(split, archive, data)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_blank_images_are_refused(part, archive, data):
+    blank = np.zeros_like(characters("digits", part)[0])
+    write_archive(archive, "digits", **{f"{part}_images": idx(blank)})
+    assert "do not fit their labels" in refusal("digits", archive, data)
+
+
 IMAGES, LABELS = (idx(array) for array in characters("digits", "train"))
 DAMAGES = {
     "wrong magic of images": ("train_images", b"\0\0\x0d" + IMAGES[3:], "IDX magic"),

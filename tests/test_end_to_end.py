@@ -56,6 +56,12 @@ def test_three_easy_classes_go_through_to_the_report(ran):
     assert row["run"] == "custom-seed0" and row["studies"] == ["networks"]
 
 
+def test_executed_notebooks_do_not_say_where_the_repository_lies(ran):
+    outputs, _ = ran
+    executed = [path.read_text() for path in outputs.glob("notebooks/*.ipynb")]
+    assert len(executed) > 5 and not any(f'"{ROOT}/' in text for text in executed)
+
+
 def test_the_paths_come_last(ran):
     _, (first, _) = ran
     assert first.stdout.strip().splitlines()[-1].startswith("report, to open in a browser: ")

@@ -8,7 +8,7 @@ from plans import CUSTOM
 
 from lib import running
 from lib.errors import InputError
-from lib.files import METRICS, read_json, write_json
+from lib.files import METRICS, ROOT, read_json, write_json
 from lib.params import Profile, load_profile
 from lib.running.notebook import NotebookProcess, run_step
 from lib.running.plan import EXPLORE, FIND, REPORT_NOTEBOOK, TRAIN
@@ -115,6 +115,13 @@ def test_a_study_may_start_from_one_that_is_named_after_it(folder):
 def test_the_name_of_the_profile_itself_means_its_networks(folder):
     steps = steps_of(folder, name="strokes", learning_rate=0.1, **start_from("strokes"))
     assert steps[f"{CUSTOM}-epochs=9-start=strokes"].needs == [CUSTOM]
+
+
+def test_an_archive_in_or_beside_the_repository_is_named_as_seen_from_there(tmp_path):
+    (away := tmp_path / "gzip.zip").write_text("an archive")
+    for archive, shown in [(str(ROOT / "README.md"), "README.md"), (str(away), str(away))]:
+        steps = running.plan(named(source="emnist", archive=archive, learning_rate=0.1))
+        assert {step.parameters["archive"] for step in steps if "03" in step.name} == {shown}
 
 
 def test_a_file_or_another_profile_to_start_from_is_an_input(folder, tmp_path):

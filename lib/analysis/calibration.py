@@ -84,7 +84,7 @@ def threshold(
     """
     weights = np.ones(len(likelihoods)) if weights is None else weights
     room = (1 - coverage) * (np.sum(weights) + own) - own + 1e-9
-    below = np.searchsorted(np.cumsum(weights), room, side="right")
+    below = np.searchsorted(np.cumsum(weights)[:-1], room, side="right")
     return float(likelihoods[below]) if room >= 0 and len(likelihoods) else 0.0
 
 

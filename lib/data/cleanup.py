@@ -3,9 +3,7 @@
 Paper is a smooth surface, ink what stands out from it, the character such ink as belongs together.
 """
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,7 +29,7 @@ NO_IMAGE = "is not an image; give a file, a PIL image, or (H, W[, 3 or 4]) of ui
 RESULT = "for the network"  # the last step's name
 
 Picture = str | Path | Image.Image | np.ndarray
-DAMAGED = (struct.error, zlib.error, SyntaxError, EOFError)
+FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"]  # that users have
 
 # Sizes are checked here, before anything is decoded.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -95,7 +93,7 @@ def _read(picture: Picture) -> np.ndarray:
         reason = "it is empty or of no known kind"
     except Image.DecompressionBombError:
         reason = f"it has more than {LARGEST_SIDE:,} pixels a side"
-    except (OSError, ValueError, MemoryError, *DAMAGED) as error:
+    except (OSError, ValueError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or "it is damaged or cut short"
     named = picture if isinstance(picture, (str, Path)) else "The image"
     raise InputError(f"{named} cannot be read as an image ({reason}); give another file.")
@@ -103,15 +101,25 @@ def _read(picture: Picture) -> np.ndarray:
 
 def _opened(picture: Picture) -> Image.Image:
     if isinstance(picture, Image.Image):
-        _check_size(picture.size)
-        return picture
+        return _decoded(picture)
     if not isinstance(picture, (str, Path)):
         return _from_array(picture)
-    with Image.open(picture) as image:
+    if Path(picture).exists() and not Path(picture).is_file():  # a pipe would be waited for
+        raise OSError(0, "it is no file")
+    Image.init()  # else a format that was not needed yet is unknown
+    with Image.open(picture, formats=FORMATS) as image:
         _check_size(image.size)
         image.draft(None, (LARGEST, LARGEST))  # a large JPEG is read smaller, many times faster
+        return _decoded(image)
+
+
+def _decoded(image: Image.Image) -> Image.Image:
+    _check_size(image.size)
+    try:
         image.load()
-        return image
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # a decoder can raise anything
+        raise OSError(0, "it is damaged or cut short") from error
 
 
 def _check_size(size: tuple[int, int]) -> None:
@@ -145,7 +153,6 @@ def _framed(ink: np.ndarray) -> np.ndarray:
 
 def _grey(image: Image.Image) -> np.ndarray:
     """(H, W) float32, 0 black to 1 white, at most 768 a side, upright, transparency on white."""
-    image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # 16 and 32 bit: conversion to L would clip
         deep = np.nan_to_num(np.asarray(image, dtype=np.float32))
         image = Image.fromarray(np.uint8(255 * (deep - deep.min()) / max(np.ptp(deep), 1e-6)))

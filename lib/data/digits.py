@@ -17,6 +17,5 @@ def load() -> dict[str, np.ndarray]:
     """{train,valid,test}_{images,labels}: uint8 (N, 28, 28), as EMNIST's are, and int64 (N,)."""
     found = load_digits()
     images, labels = to_emnist(torch.from_numpy(found.images) / 16).numpy(), np.int64(found.target)
-    return {f"{part}_images": images[rows] for part, rows in PARTS.items()} | {
-        f"{part}_labels": labels[rows] for part, rows in PARTS.items()
-    }
+    arrays = {"images": images, "labels": labels}
+    return {f"{part}_{kind}": arrays[kind][rows] for part, rows in PARTS.items() for kind in arrays}

@@ -32,7 +32,7 @@ def check_fit(images: np.ndarray, labels: np.ndarray, split: str) -> None:
 
 def _fit(means: np.ndarray, reference: np.ndarray) -> float:
     """Mean correlation of two (classes, 28, 28), over the classes that have images."""
-    present = means.any(axis=(1, 2))
+    present = means.any(axis=(1, 2)) | (not means.any())  # of blank images alone, all
     means = means[present] - means[present].mean(0)
     reference = reference[present] - reference[present].mean(0)
     norms = np.sqrt((means**2).sum((1, 2)) * (reference**2).sum((1, 2)))

@@ -12,8 +12,6 @@ from lib.errors import InputError
 from lib.reading import Prediction, Recogniser, find_model
 from lib.reading.recogniser import NOT_A_CHARACTER
 
-SHOWN = 3  # alternatives in the table
-
 
 def predict(
     files: list[str], network: str, profile: str, model: str, coverage: str, as_json: bool
@@ -72,7 +70,7 @@ def row_of(answer: Prediction | InputError) -> list[Text]:
         return [Text("error", "red"), Text(), Text(str(answer))]
     if answer.label == NOT_A_CHARACTER:
         return [Text(answer.label, "yellow"), Text(), Text(answer.reason)]
-    others = ", ".join(f"{name} {p:.0%}" for name, p in answer.alternatives[1 : 1 + SHOWN])
+    others = ", ".join(f"{name} {p:.0%}" for name, p in answer.alternatives[1:4])
     return [
         Text(answer.label, "bold"),
         Text(f"{answer.confidence:.0%}"),

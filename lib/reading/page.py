@@ -90,8 +90,8 @@ def part(data: dict) -> str:
     )
 
 
-def picture(image: np.ndarray) -> str:
-    """An image uint8 (H, W) as the address of a PNG that holds it."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", optimize=True)
+def picture(image: np.ndarray | Image.Image, **options) -> str:
+    """An image, uint8 (H, W) or PIL's, as the address of a PNG that holds it."""
+    buffer, image = io.BytesIO(), Image.fromarray(image) if hasattr(image, "dtype") else image
+    image.save(buffer, "PNG", optimize=True, **options)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

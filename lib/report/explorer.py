@@ -1,17 +1,15 @@
 """The confusion explorer: a map of all confusions, and the images behind each, as one HTML."""
 
-import base64
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from lib.reading.page import picture as picture_of
 from lib.wording import title_of
 
 PARTS = Path(__file__).parent / "templates" / "explorer"
-SIDE = 28
 PER_CELL, MOST_IMAGES = 8, 1500  # images of a confusion, and of all: a quarter of a megabyte
 
 
@@ -62,12 +60,10 @@ def shown_images(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int
 
 
 def sprite(images: np.ndarray, columns: int) -> str:
-    """Images uint8 (N, 28, 28) as one PNG in base64: black ink of 16 degrees of transparency."""
+    """Images uint8 (N, 28, 28) as one PNG's address: black ink of 16 degrees of transparency."""
     shades = ((images.astype(int) + 8) // 17).astype(np.uint8)
     filled = np.pad(shades, ((0, -len(images) % columns), (0, 0), (0, 0)))
-    tiled = filled.reshape(-1, columns, SIDE, SIDE).swapaxes(1, 2).reshape(-1, columns * SIDE)
+    tiled = filled.reshape(-1, columns, 28, 28).swapaxes(1, 2).reshape(-1, columns * 28)
     image = Image.fromarray(tiled).convert("P")
     image.putpalette(bytes(3 * 16))
-    file = io.BytesIO()
-    image.save(file, "PNG", bits=4, transparency=bytes(range(0, 256, 17)), optimize=True)
-    return base64.b64encode(file.getvalue()).decode()
+    return picture_of(image, bits=4, transparency=bytes(range(0, 256, 17)))

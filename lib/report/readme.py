@@ -10,8 +10,8 @@ from lib.report.stale import REPORT_NOTEBOOK
 
 README, PICTURE = ROOT / "README.md", ROOT / "docs" / "overview.png"
 STORED = ROOT / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb"
+SHOWN = ("results", "findings")  # of the report on EMNIST
 EMNIST = ROOT / "outputs" / "emnist" / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb"
-TABLES = {"emnist": "results", "findings": "findings"}
 
 
 def write_readme(notebook: Path = STORED, readme: Path = README, picture: Path = PICTURE) -> None:
@@ -21,16 +21,15 @@ def write_readme(notebook: Path = STORED, readme: Path = README, picture: Path =
 
 
 def with_tables(text: str, notebook: Path, emnist: Path = EMNIST) -> str:
-    """The text with what stands between <!-- NAME --> and <!-- end --> made anew, of TABLES.
-
-    Each is the output of a cell tagged readme-...: of `emnist`, the report on EMNIST, or the other.
-    """
-    for name, tag in TABLES.items():
+    """The text with its tables made anew: EMNIST's, and the other's where EMNIST has no answer."""
+    made = {tag: output_of(emnist, f"readme-{tag}", "text/markdown") for tag in SHOWN}
+    answered = {line.split("|")[1] for line in made["findings"].splitlines()[2:]}
+    lines = output_of(notebook, "readme-findings", "text/markdown").splitlines()
+    made["more"] = "\n".join(line for line in lines if line.split("|")[1] not in answered)
+    for name, table in made.items():
         before, mark, rest = text.partition(f"<!-- {name} -->\n")
         if mark:
-            source = emnist if name == "emnist" else notebook
-            table = output_of(source, f"readme-{tag}", "text/markdown").strip()
-            text = f"{before}{mark}{table}\n{rest[rest.index('<!-- end -->') :]}"
+            text = f"{before}{mark}{table.strip()}\n{rest[rest.index('<!-- end -->') :]}"
     return text
 
 

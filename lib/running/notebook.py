@@ -83,8 +83,8 @@ class NotebookProcess:
         """Has a step executed; what becomes of it is put into `events`."""
         self.progress.unlink(missing_ok=True)
         order = {
-            "notebook": str(ROOT / step.notebook),
-            "executed": str(step.executed),
+            "notebook": step.notebook,  # from the repository, where the process is
+            "executed": shown_path(step.executed),
             "parameters": step.parameters,
             "origins": step.origins,
             "warm": self.forks and "lib/training/__init__.py" in modules(ROOT / step.notebook),

@@ -131,6 +131,9 @@ def make_step(profile: Profile, notebook: Path, chosen: dict | None = None, **re
     values = profile.model_dump(mode="json") | {"outputs": profile.outputs} | chosen
     taken = {name: values[name] for name in parameters_of(notebook) if name in values}
     taken.pop("studies", None)
+    for name in {"archive", "folder"} & taken.keys():
+        if Path(taken[name]).is_relative_to(ROOT.parent):  # an executed notebook names no machine's
+            taken[name] = os.path.relpath(taken[name], ROOT)
     origins = {name: profile.origin(name) for name in taken} | {"outputs": "the profile's name"}
     name = f"{notebook.stem} {run}".strip()
     path = str(notebook.relative_to(ROOT)) if notebook.is_relative_to(ROOT) else str(notebook)
@@ -192,9 +195,7 @@ def share_of_cores(profile: Profile, steps: list[Step]) -> int:
 
 def n_cores() -> int:
     """Processor cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -115,7 +115,7 @@
 
   root.style.setProperty("--n", N);
   root.style.setProperty("--columns", columns);
-  if (sprite) root.style.setProperty("--sprite", `url(data:image/png;base64,${sprite})`);
+  if (sprite) root.style.setProperty("--sprite", `url(${sprite})`);
   byId("network").replaceChildren(...networks.map(({ name }, place) => element("option", name, { value: place })));
   for (const name of ["network", "actual", "predicted"]) byId(name).addEventListener("change", (event) => choose({ [name]: Number(event.target.value) }));
   byId("swap").addEventListener("click", () => choose({ actual: chosen.predicted, predicted: chosen.actual }));
