@@ -1,16 +1,20 @@
 """The one exception that users are meant to read."""
 
+import re
+
 
 class InputError(ValueError):
     """Something the user gave (a parameter, a file, an archive, an image) cannot be used.
 
     The message is one sentence that names the thing, says what is wrong with it and what to do.
-    Commands print it alone and exit with status 2; notebooks show it at the traceback's end.
+    Commands print it alone and exit with status 2; notebooks show it at the traceback's end. A word
+    of 300 letters or more is cut; what does not print is escaped.
     """
 
     def __init__(self, message: str):
         super().__init__(message)
-        self.message = message
+        cut = re.sub(r"\S{300,}", lambda word: f"{word[0][:57]}...", message)
+        self.message = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in cut)
 
     def __str__(self) -> str:
         return self.message  # fastai puts a callback's name before the message of its exceptions

@@ -2,6 +2,8 @@
 
 import ast
 import difflib
+import os
+import reprlib
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -88,7 +90,7 @@ class DataParameters(Parameters):
 
 def existing_path(name: str, value: str) -> Path:
     """The path, absolute, looked for from here and then from the repository; else ValueError."""
-    for path in (Path(value).expanduser(), ROOT / value):
+    for path in (Path(os.path.expanduser(value)), ROOT / value):
         if path.exists():
             return path.resolve()
     raise ValueError(f"{name} '{value}' does not exist")
@@ -193,9 +195,9 @@ def check(model: type[Parameters], values: dict[str, Any], origins: dict[str, st
         problem = str(first["ctx"]["error"])
     elif message.startswith("Input should be "):
         expected = message.removeprefix("Input should be ")
-        problem = f"{key} is {first['input']!r}, but it must be {expected}"
+        problem = f"{key} is {reprlib.repr(first['input']):.60}, but it must be {expected}"
     else:
-        problem = f"{key} is {first['input']!r}: {message[0].lower()}{message[1:]}"
+        problem = f"{key} is {reprlib.repr(first['input']):.60}: {message[0].lower()}{message[1:]}"
     origin = (origins or {}).get(key.split(".")[0], "")
     raise InputError(f"{origin}{problem}{'' if problem[-1] in '?.' else '.'}")
 
@@ -210,7 +212,7 @@ def read_profile(name: str, folder: Path = PROFILES) -> dict:
     names = profile_names(folder)
     if name not in names:
         raise InputError(f"There is no profile '{name}'{did_you_mean(name, names)}")
-    values = _read_yaml((folder / f"{name}.yml").read_text(), f"params/{name}.yml") or {}
+    values = _read_yaml(folder / f"{name}.yml", f"params/{name}.yml") or {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise InputError(f"params/{name}.yml must hold lines of the form 'key: value'.")
     return values
@@ -227,12 +229,11 @@ def read_settings(settings: list[str]) -> dict:
     return values
 
 
-def _read_yaml(text: str, origin: str):
+def _read_yaml(source: str | Path, origin: str):
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"{origin} is not valid YAML: {problem}.") from None
+        return yaml.safe_load(source.read_text("utf-8") if isinstance(source, Path) else source)
+    except Exception as error:  # PyYAML passes on whatever making a value raises
+        raise InputError(f"{origin} is not valid YAML: {' '.join(str(error).split())}.") from None
 
 
 def load_profile(name: str, settings: list[str] = (), folder: Path = PROFILES) -> Profile:

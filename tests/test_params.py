@@ -156,6 +156,50 @@ def test_broken_yaml_names_where_it_stands(tmp_path):
         read_settings(["seeds=[0"])
 
 
+NESTED = [
+    "a: &a [x, x]",
+    *(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefghi", "bcdefghij")),
+]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "epochs=2020-13-45",
+        "epochs=!!int x",
+        "epochs=!!timestamp x",
+        f"epochs={'9' * 5000}",
+        f"epochs={'[' * 5000}",
+        f"networks={'x' * 5000}",
+        "folder=~nosuchuser/letters",
+        "epochs=\ud800",
+        "a\x1b[31m=3",
+        f"seeds={{{', '.join(NESTED)}}}",
+    ],
+)
+def test_odd_settings_get_a_short_sentence(setting):
+    with pytest.raises(InputError) as refused:
+        load_profile("small", ["source=folder", setting])
+    said = str(refused.value)
+    assert said.isprintable() and len(said) < 600 and said.encode()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(b"epochs: 3  # \xff"),
+        lambda path: path.mkdir(),
+        lambda path: path.symlink_to(path.name),
+        lambda path: path.write_text("studies: " + "[" * 5000),
+    ],
+    ids=["not UTF-8", "a folder", "a link to itself", "brackets"],
+)
+def test_a_profile_that_cannot_be_read_is_named(write, tmp_path):
+    write(tmp_path / "mine.yml")
+    with pytest.raises(InputError, match="params/mine.yml is not valid YAML: .*"):
+        load_profile("mine", folder=tmp_path)
+
+
 def test_defaults_pass_their_own_checks():
     assert check(TrainingParameters, TrainingParameters().model_dump()) == TrainingParameters()
 

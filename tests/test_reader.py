@@ -78,7 +78,7 @@ def phone(visit):
 def script(browser):
     """An empty page that has the functions of reader.js and canvas.js."""
     tab = browser.new_page()
-    tab.add_script_tag(content=canvas.script())
+    tab.add_script_tag(content=canvas.SCRIPT)
     yield tab
     tab.close()
 

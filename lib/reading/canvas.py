@@ -9,16 +9,8 @@ import traitlets
 HERE = Path(__file__).parent
 FALLBACK = "<p><em>Run this notebook to draw here.</em></p>"  # shown where no kernel runs
 RENDER = "export default { render: ({ model, el }) => mount(el, JSON.parse(model.get('data'))) };"
-
-
-def script() -> str:
-    """The JavaScript that reads and shows a drawing: mount(element, data)."""
-    return "\n".join((HERE / name).read_text("utf-8") for name in ("reader.js", "canvas.js"))
-
-
-def style() -> str:
-    """The CSS of the canvas and of what is shown beside it."""
-    return (HERE / "canvas.css").read_text("utf-8")
+SCRIPT = "\n".join((HERE / name).read_text("utf-8") for name in ("reader.js", "canvas.js"))
+STYLE = (HERE / "canvas.css").read_text("utf-8")
 
 
 class Canvas(anywidget.AnyWidget):
@@ -27,7 +19,7 @@ class Canvas(anywidget.AnyWidget):
     data: JSON, as `lib.reading.page.page_data` gives it.
     """
 
-    _esm, _css = f"{script()}\n{RENDER}", style()
+    _esm, _css = f"{SCRIPT}\n{RENDER}", STYLE
 
     data = traitlets.Unicode().tag(sync=True)
 

@@ -14,7 +14,7 @@ from lib.data.classes import BYCLASS, LOOK_ALIKES
 from lib.data.strokes import generate
 from lib.errors import InputError
 from lib.files import FINDINGS, read_json, write_whole
-from lib.reading.canvas import HERE, script, style
+from lib.reading.canvas import HERE, SCRIPT, STYLE
 from lib.reading.layers import described
 from lib.reading.models import first_models
 from lib.reading.recogniser import Recogniser
@@ -84,9 +84,9 @@ def part(data: dict) -> str:
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     call = 'mount(document.getElementById("draw"), JSON.parse(document.getElementById("drawn-data")'
     return (
-        f'<style>\n{style()}</style>\n<div id="draw"></div>\n'
+        f'<style>\n{STYLE}</style>\n<div id="draw"></div>\n'
         f'<script type="application/json" id="drawn-data">{text}</script>\n'
-        f"<script>\n(() => {{\n{script()}\n{call}.textContent));\n}})();\n</script>\n"
+        f"<script>\n(() => {{\n{SCRIPT}\n{call}.textContent));\n}})();\n</script>\n"
     )
 
 
