@@ -1,6 +1,11 @@
-"""The one exception that users are meant to read."""
+"""The one exception that users are meant to read, and how text of theirs is shown."""
 
 import re
+
+
+def printable(text: str) -> str:
+    """The text with whatever does not print, or begins a new line, escaped."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
 
 
 class InputError(ValueError):
@@ -14,7 +19,7 @@ class InputError(ValueError):
     def __init__(self, message: str):
         super().__init__(message)
         cut = re.sub(r"\S{300,}", lambda word: f"{word[0][:57]}...", message)
-        self.message = "".join(one if one.isprintable() else ascii(one)[1:-1] for one in cut)
+        self.message = printable(cut)
 
     def __str__(self) -> str:
         return self.message  # fastai puts a callback's name before the message of its exceptions

@@ -1,6 +1,8 @@
 """Any image in, an honest answer out: drawings, photographs and what is neither."""
 
 import json
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from lib.data import load_data
 from lib.data.classes import BYCLASS
 from lib.errors import InputError
 from lib.files import PRETRAINED, ROOT
+from lib.menu import answers
 from lib.params import DataParameters
 from lib.reading import Recogniser
 from lib.reading.recogniser import NOT_A_CHARACTER
@@ -241,8 +244,21 @@ def test_the_command_answers_every_file_it_can_and_says_which_it_cannot(tmp_path
         first["label"],
         last["label"],
     ) == ("3", "e")
+    others = [one["label"] for one in first["alternatives"]]
+    assert len(others) == 5 and "3" not in others
     assert list(unread) == ["file", "error"] and "cannot be read as an image" in unread["error"]
     assert blank["label"] == NOT_A_CHARACTER and "no ink" in blank["reason"] and blank["set"] == []
+
+
+def test_names_of_files_that_do_not_print_lose_no_answer(tmp_path, capsys):
+    odd = [str(tmp_path / name) for name in ("red\x1b[31m.png", os.fsdecode(b"bad\xff.png"))]
+    for name in odd:
+        shutil.copy(SAMPLES / "3.png", name)
+    answers.predict(odd, "", "strokes", "", "0.95", True)
+    assert [entry["file"] for entry in json.loads(capsys.readouterr().out.encode())] == odd
+    answers.predict(odd, "", "strokes", "", "0.95", False)
+    shown = capsys.readouterr().out
+    assert r"red\x1b[31m.png" in shown and r"bad\udcff.png" in shown and "\x1b" not in shown
 
 
 def test_the_command_prints_a_table():

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lib.errors import InputError
+from lib.errors import InputError, printable
 from lib.reading import Prediction, Recogniser, find_model
 from lib.reading.recogniser import NOT_A_CHARACTER
 
@@ -21,7 +21,7 @@ def predict(
     answers = recogniser.predict_all(files)
     if as_json:
         entries = [as_object(file, answer) for file, answer in zip(files, answers, strict=True)]
-        print(json.dumps(entries, ensure_ascii=False, indent=1))
+        print(json.dumps(entries, indent=1))
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
         console.print(as_table(files, answers))
@@ -38,10 +38,10 @@ def read_coverage(text: str) -> float:
 
 
 def as_object(file: str, answer: Prediction | InputError) -> dict:
-    """One file's entry of the JSON list; the probabilities have four digits."""
+    """One file's entry of the JSON list: five alternatives; the probabilities have four digits."""
     if isinstance(answer, InputError):
         return {"file": file, "error": str(answer)}
-    ranked = [{"label": name, "confidence": round(p, 4)} for name, p in answer.alternatives]
+    ranked = [{"label": name, "confidence": round(p, 4)} for name, p in answer.alternatives[1:6]]
     entry = {
         "file": file,
         "label": answer.label,
@@ -60,7 +60,7 @@ def as_table(files: list[str], answers: list[Prediction | InputError]) -> Table:
     table.add_column("alternatives")
     table.add_column("set")
     for file, answer in zip(files, answers, strict=True):
-        table.add_row(Text(file), *row_of(answer))
+        table.add_row(Text(printable(file)), *row_of(answer))
     return table
 
 
@@ -71,9 +71,5 @@ def row_of(answer: Prediction | InputError) -> list[Text]:
     if answer.label == NOT_A_CHARACTER:
         return [Text(answer.label, "yellow"), Text(), Text(answer.reason)]
     others = ", ".join(f"{name} {p:.0%}" for name, p in answer.alternatives[1:4])
-    return [
-        Text(answer.label, "bold"),
-        Text(f"{answer.confidence:.0%}"),
-        Text(others),
-        Text(" ".join(answer.set)),
-    ]
+    plain = [f"{answer.confidence:.0%}", others, " ".join(answer.set)]
+    return [Text(printable(answer.label), "bold"), *map(Text, map(printable, plain))]
