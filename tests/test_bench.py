@@ -81,6 +81,14 @@ def test_the_mnist_recipes_run_once_per_seed(tmp_path):
     assert 0 <= accuracy["lowest"] <= accuracy["median"] <= accuracy["highest"] <= 1
 
 
+def test_the_emnist_recipes_say_how_many_images_they_learned_from(archive):
+    found = bench.bench_emnist(str(archive), seeds=1)
+    assert list(found) == ["80 %", "85 %", "86 %"]
+    n = len(load_data(source="emnist", archive=str(archive)).train_labels)
+    assert {row["images"] for row in found.values()} == {n}
+    assert found["86 %"]["images/s"] > 0 and 0 <= found["86 %"]["accuracy"]["median"] <= 1
+
+
 def test_a_table_has_a_row_per_contestant_and_a_column_per_number():
     rows = {"99.0 %": {"seconds": {"median": 8.1234}}, "99.5 %": {"rate": 12345.6}}
     table = bench_table("MNIST", rows)
