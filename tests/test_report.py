@@ -181,21 +181,22 @@ def tagged(tmp_path, **tables):
 
 
 def test_the_readme_gets_the_tables_and_the_picture_of_the_reports(tmp_path):
-    notebook, text = tagged(tmp_path, results="| 1 |", findings="| 2 |"), tmp_path / "README.md"
-    emnist = tagged(tmp_path / "emnist", results="| 3 |", findings="| 4 |")
-    before = "a <!-- emnist -->\nold\n<!-- end --> b\n<!-- findings -->\n<!-- end -->\n"
-    after = "a <!-- emnist -->\n| 3 |\n<!-- end --> b\n<!-- findings -->\n| 2 |\n<!-- end -->\n"
-    assert readme.with_tables(before, notebook, emnist) == after
-    text.write_text(before.partition(" b")[2])
+    head = "| question | measured |\n| --- | --- |\n"
+    findings = f"{head}| a | 1 |\n| b | 2 |"
+    notebook, text = tagged(tmp_path, findings=findings), tmp_path / "README.md"
+    emnist = tagged(tmp_path / "emnist", results="| 3 |", findings=f"{head}| a | 4 |")
+    places = "x <!-- results -->\n{}<!-- end --> y\n<!-- findings -->\n{}<!-- end -->\n"
+    places += "<!-- more -->\n{}<!-- end -->\n"
+    after = places.format("| 3 |\n", f"{head}| a | 4 |\n", f"{head}| b | 2 |\n")
+    assert readme.with_tables(places.format("old\n", "", ""), notebook, emnist) == after
+    text.write_text("nothing to fill in")
     readme.write_readme(notebook, text, tmp_path / "overview.png")
-    assert text.read_text() == after.partition(" b")[2]
     assert (tmp_path / "overview.png").read_bytes() == base64.b64decode(PIXEL)
 
 
 def test_a_report_without_a_table_is_named(tmp_path):
     with pytest.raises(InputError, match="no output tagged readme-findings"):
-        text = "<!-- findings -->\n<!-- end -->"
-        readme.with_tables(text, tagged(tmp_path, results="| 1 |"))
+        readme.with_tables("<!-- findings -->\n<!-- end -->", tagged(tmp_path, results="| 1 |"))
 
 
 @pytest.fixture
