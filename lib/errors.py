@@ -18,8 +18,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str):
         super().__init__(message)
-        cut = re.sub(r"\S{300,}", lambda word: f"{word[0][:57]}...", message)
-        self.message = printable(cut)
+        self.message = printable(re.sub(r"\S{300,}", lambda word: f"{word[0][:57]}...", message))
 
     def __str__(self) -> str:
         return self.message  # fastai puts a callback's name before the message of its exceptions

@@ -103,10 +103,11 @@ def set_thresholds(
     weights = np.ones(n_classes) if weights is None else weights
     likelihood, thresholds = probabilities[np.arange(len(actual)), actual], np.zeros(n_classes)
     order = np.argsort(likelihood, kind="stable")
-    for label, group in enumerate(groups):
+    for group in np.unique(groups):
         rows = order[groups[actual[order]] == group]
         likelihoods, counted = likelihood[rows], weights[actual[rows]]
-        thresholds[label] = threshold(likelihoods, coverage, counted, weights[label])
+        for label in np.flatnonzero(groups == group):
+            thresholds[label] = threshold(likelihoods, coverage, counted, weights[label])
     return thresholds
 
 

@@ -100,26 +100,28 @@ def _read(picture: Picture) -> np.ndarray:
 
 
 def _opened(picture: Picture) -> Image.Image:
-    if isinstance(picture, Image.Image):
-        return _decoded(picture)
-    if not isinstance(picture, (str, Path)):
+    if not isinstance(picture, (str, Path, Image.Image)):
         return _from_array(picture)
-    if Path(picture).exists() and not Path(picture).is_file():  # a pipe would be waited for
-        raise OSError(0, "it is no file")
-    Image.init()  # else a format that was not needed yet is unknown
-    with Image.open(picture, formats=FORMATS) as image:
-        _check_size(image.size)
-        image.draft(None, (LARGEST, LARGEST))  # a large JPEG is read smaller, many times faster
-        return _decoded(image)
+    try:
+        if isinstance(picture, Image.Image):
+            return _decoded(picture)
+        if Path(picture).exists() and not Path(picture).is_file():  # a pipe would be waited for
+            raise OSError(0, "it is no file")
+        Image.init()  # else a format that was not needed yet is unknown
+        with Image.open(picture, formats=FORMATS) as image:
+            _check_size(image.size)
+            image.draft(None, (LARGEST, LARGEST))  # a large JPEG is read smaller, and faster
+            return _decoded(image)
+    except (InputError, OSError, Image.DecompressionBombError):
+        raise
+    except Exception as error:  # a decoder can raise anything
+        raise OSError(0, "it is damaged or cut short") from error
 
 
 def _decoded(image: Image.Image) -> Image.Image:
     _check_size(image.size)
-    try:
-        image.load()
-        return ImageOps.exif_transpose(image)
-    except Exception as error:  # a decoder can raise anything
-        raise OSError(0, "it is damaged or cut short") from error
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def _check_size(size: tuple[int, int]) -> None:

@@ -66,7 +66,8 @@ def page_data(networks: Networks, home: Path, most: int = MOST) -> dict:
         if most and size > most:
             del held[name]
     found, (images, labels) = found_groups(home), generate(8, 0, "examples")
-    examples = {one: picture(np.hstack(images[labels == i])) for i, one in enumerate(BYCLASS)}
+    rows = (Image.fromarray(np.hstack(images[labels == i])) for i in range(len(BYCLASS)))
+    examples = dict(zip(BYCLASS, map(picture, rows)))
     about = {"groups": found or list(LOOK_ALIKES), "found": bool(found), "examples": examples}
     without = [name for name in networks if name not in held]
     return {"networks": list(held.values()), "without": without, **about}
@@ -90,8 +91,8 @@ def part(data: dict) -> str:
     )
 
 
-def picture(image: np.ndarray | Image.Image, **options) -> str:
-    """An image, uint8 (H, W) or PIL's, as the address of a PNG that holds it."""
-    buffer, image = io.BytesIO(), Image.fromarray(image) if hasattr(image, "dtype") else image
+def picture(image: Image.Image, **options) -> str:
+    """An image as the address of a PNG that holds it; options: Pillow's for a PNG."""
+    buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True, **options)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

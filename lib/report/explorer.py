@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lib.reading.page import picture as picture_of
+from lib.reading.page import picture
 from lib.wording import title_of
 
 PARTS = Path(__file__).parent / "templates" / "explorer"
@@ -28,8 +28,8 @@ def explorer_html(
     chosen = [*dict.fromkeys(index for _, index, _, _ in by_rank)][:MOST_IMAGES]
     places = {index: place for place, index in enumerate(chosen if images is not None else [])}
     columns = max(1, int(np.ceil(len(places) ** 0.5)))
-    picture = sprite(images[chosen], columns) if places else ""
-    data = {"classes": class_names, "columns": columns, "sprite": picture, "networks": []}
+    data = {"classes": class_names, "columns": columns, "networks": []}
+    data["sprite"] = sprite(images[chosen], columns) if places else ""
     for name, (labels, probabilities) in answers.items():
         cells, counts = np.unique(cells_of(labels, probabilities), return_counts=True)
         pictures: dict[int, list[int]] = {}  # place and percent in turn
@@ -66,4 +66,4 @@ def sprite(images: np.ndarray, columns: int) -> str:
     tiled = filled.reshape(-1, columns, 28, 28).swapaxes(1, 2).reshape(-1, columns * 28)
     image = Image.fromarray(tiled).convert("P")
     image.putpalette(bytes(3 * 16))
-    return picture_of(image, bits=4, transparency=bytes(range(0, 256, 17)))
+    return picture(image, bits=4, transparency=bytes(range(0, 256, 17)))

@@ -132,7 +132,7 @@ def make_step(profile: Profile, notebook: Path, chosen: dict | None = None, **re
     taken = {name: values[name] for name in parameters_of(notebook) if name in values}
     taken.pop("studies", None)
     for name in {"archive", "folder"} & taken.keys():
-        if Path(taken[name]).is_relative_to(ROOT.parent):  # an executed notebook names no machine's
+        if Path(taken[name]).is_relative_to(ROOT.parent):  # not where this machine keeps it
             taken[name] = os.path.relpath(taken[name], ROOT)
     origins = {name: profile.origin(name) for name in taken} | {"outputs": "the profile's name"}
     name = f"{notebook.stem} {run}".strip()
