@@ -25,3 +25,8 @@ class InputError(ValueError):
 
     def __reduce__(self):
         return InputError, (self.message,)
+
+
+def not_there(path: object) -> InputError:
+    """What is said of a file that does not exist."""
+    return InputError(f"{path} is not there; check its name.")

@@ -142,3 +142,23 @@ def test_a_pipe_is_not_waited_for(tmp_path):
 def test_a_kind_of_colour_that_cannot_be_turned_to_grey_is_refused():
     with pytest.raises(InputError, match="cannot be read as an image"):
         convert(Image.new("La", (50, 50)))
+
+
+def test_an_image_that_takes_too_much_memory_to_decode_is_refused(tmp_path):
+    Image.new("L", (5100, 5000), 255).save(tmp_path / "huge.webp")
+    with pytest.raises(InputError, match="more than 25 million pixels.* in WEBP"):
+        convert(tmp_path / "huge.webp")
+
+
+def test_a_large_image_of_floats_is_reduced_before_it_is_scaled():
+    grey = np.kron(letter_l(), np.ones((20, 20), np.uint8))
+    deep = convert(Image.fromarray(grey.astype(np.float32) * 1e6))
+    assert np.abs(deep.astype(int) - convert(grey)).max() < 20
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "F"])
+def test_an_image_in_memory_stays_as_it_is(mode):
+    image = Image.fromarray(letter_l(size=900)).convert(mode)
+    before = image.copy()
+    convert(image)
+    assert image.size == before.size and image.tobytes() == before.tobytes()

@@ -3,36 +3,29 @@
 Paper is a smooth surface, ink what stands out from it, the character such ink as belongs together.
 """
 
-import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from scipy import ndimage
 
 from lib.data.emnist_format import EDGE, to_emnist
+from lib.data.pictures import Picture, read_grey
 from lib.errors import InputError
 
-LARGEST = 768  # pixels; larger images are reduced first
-SMALLEST_SIDE, LARGEST_SIDE = 10, 10_000  # pixels of a user's image
 MOST_PIECES = 7  # large ones that do not touch; photographs of a character have up to 4
 LARGE = 0.2  # of the largest piece's ink
 SEVERAL = "The image holds more than one character, or a text; give one with a single character."
+REFUSALS = {  # names of a network's last outputs, and what is said where they win
+    "(several)": "The image seems to hold more than one character; give a single one, larger.",
+    "(other)": "The image seems to show none of the characters that the network knows.",
+}
 NO_INK = "The image holds no ink: nothing in it stands out from the paper; give a character."
 FRAME = 1.6  # of a user's character, in sides of its ink: about that of NIST's fields
 SMOOTHED = 0.5  # pixels, sigma: small images have jagged strokes, the generator's have not
 STEADY = 1e-6 * np.eye(6)  # lets a surface be fitted to a single row of pixels, too
-NO_IMAGE = "is not an image; give a file, a PIL image, or (H, W[, 3 or 4]) of uint8 or 0 to 1."
 RESULT = "for the network"  # the last step's name
-
-Picture = str | Path | Image.Image | np.ndarray
-FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"]  # that users have
-
-# Sizes are checked here, before anything is decoded.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class NotACharacter(InputError):
@@ -66,7 +59,7 @@ def steps(picture: Picture) -> dict[str, np.ndarray]:
     paper. The steps are float32 (H, W), 0 to 1, of at most 768 pixels a side; the last is uint8
     (28, 28). Raises InputError if it is not an image and NotACharacter if it shows none.
     """
-    grey = _read(picture)
+    grey = read_grey(picture)
     paper = _paper(grey)
     ink = _ink(grey - paper)
     own = _own_ink(ink)
@@ -79,57 +72,6 @@ def steps(picture: Picture) -> dict[str, np.ndarray]:
         "framed": framed,
         RESULT: to_emnist(torch.from_numpy(framed)[None])[0].numpy(),
     }
-
-
-def _read(picture: Picture) -> np.ndarray:
-    """A picture as `_grey` gives it; InputError if it is no image, damaged, or of a wrong size."""
-    try:
-        return _grey(_opened(picture))
-    except InputError:
-        raise
-    except FileNotFoundError:
-        raise InputError(f"{picture} is not there; check its name.") from None
-    except UnidentifiedImageError:
-        reason = "it is empty or of no known kind"
-    except Image.DecompressionBombError:
-        reason = f"it has more than {LARGEST_SIDE:,} pixels a side"
-    except (OSError, ValueError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or "it is damaged or cut short"
-    named = picture if isinstance(picture, (str, Path)) else "The image"
-    raise InputError(f"{named} cannot be read as an image ({reason}); give another file.")
-
-
-def _opened(picture: Picture) -> Image.Image:
-    if not isinstance(picture, (str, Path, Image.Image)):
-        return _from_array(picture)
-    try:
-        if isinstance(picture, Image.Image):
-            return _decoded(picture)
-        if Path(picture).exists() and not Path(picture).is_file():  # a pipe would be waited for
-            raise OSError(0, "it is no file")
-        Image.init()  # else a format that was not needed yet is unknown
-        with Image.open(picture, formats=FORMATS) as image:
-            _check_size(image.size)
-            image.draft(None, (LARGEST, LARGEST))  # a large JPEG is read smaller, and faster
-            return _decoded(image)
-    except (InputError, OSError, Image.DecompressionBombError):
-        raise
-    except Exception as error:  # a decoder can raise anything
-        raise OSError(0, "it is damaged or cut short") from error
-
-
-def _decoded(image: Image.Image) -> Image.Image:
-    _check_size(image.size)
-    image.load()
-    return ImageOps.exif_transpose(image)
-
-
-def _check_size(size: tuple[int, int]) -> None:
-    if not SMALLEST_SIDE <= max(size) <= LARGEST_SIDE or min(size) < 1:
-        raise InputError(
-            f"An image of {size[0]:,} x {size[1]:,} pixels is none to read a character from; "
-            f"its longer side must have {SMALLEST_SIDE} to {LARGEST_SIDE:,}."
-        )
 
 
 def _ink(contrast: np.ndarray) -> np.ndarray:
@@ -151,32 +93,6 @@ def _framed(ink: np.ndarray) -> np.ndarray:
     frame = round(FRAME * max(ink.shape)) + 2
     spare = [((frame - side) // 2, frame - side - (frame - side) // 2) for side in ink.shape]
     return ndimage.gaussian_filter(np.pad(ink, spare), SMOOTHED)
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    """(H, W) float32, 0 black to 1 white, at most 768 a side, upright, transparency on white."""
-    if image.mode[0] in "IF":  # 16 and 32 bit: conversion to L would clip
-        deep = np.nan_to_num(np.asarray(image, dtype=np.float32))
-        image = Image.fromarray(np.uint8(255 * (deep - deep.min()) / max(np.ptp(deep), 1e-6)))
-    image.thumbnail((LARGEST, LARGEST), Image.Resampling.BOX, reducing_gap=None)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    image = (image if image.mode in ("1", "L") else image.convert("RGB")).convert("L")
-    return np.asarray(image, dtype=np.float32) / 255
-
-
-def _from_array(array: np.ndarray) -> Image.Image:
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"A {type(array).__name__} {NO_IMAGE}")
-    shares = array.dtype.kind == "f" and array.size and 0 <= array.min() <= array.max() <= 1
-    if array.dtype == bool or shares:
-        array = np.uint8(np.round(255 * array))
-    grey_or_colour = array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)
-    if array.dtype != np.uint8 or not grey_or_colour:
-        raise InputError(f"An array of {array.dtype} {array.shape} {NO_IMAGE}")
-    _check_size(array.shape[1::-1])
-    return Image.fromarray(array)
 
 
 def _paper(grey: np.ndarray) -> np.ndarray:

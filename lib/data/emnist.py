@@ -4,6 +4,7 @@ Source: Cohen, Afshar, Tapson, van Schaik (2017), https://arxiv.org/abs/1702.053
 """
 
 import gzip
+import lzma
 import math
 import struct
 import zipfile
@@ -29,7 +30,8 @@ TIMEOUT = 30  # seconds without a byte from a host
 FIRST_LABEL = {"letters": 1}  # of the other splits: 0
 MOST_IMAGES = 814_255  # in all of EMNIST: no part has more
 BLOCK = 4096  # images that are turned upright at once
-DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, RuntimeError, ValueError)
+DAMAGE = (OSError, EOFError, ValueError, RuntimeError, OverflowError, struct.error, zlib.error)
+DAMAGE += (zipfile.BadZipFile, lzma.LZMAError)  # all that unpacking was seen to raise
 
 
 def load(split: str, archive: str | Path = "") -> tuple[dict[str, np.ndarray], str]:
@@ -103,7 +105,7 @@ def read_split(archive: Path, split: str) -> dict[str, np.ndarray]:
 def _opened(archive: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)
-    except (OSError, zipfile.BadZipFile) as error:
+    except DAMAGE as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
             f"The archive {archive} cannot be read ({reason}); "
