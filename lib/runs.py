@@ -1,7 +1,6 @@
 """What training runs keep, written and read: metrics with conditions, history, predictions."""
 
 import platform
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -79,14 +78,21 @@ def _read_arrays(folder: Path, part: str, kind: str, dtype: type) -> tuple[np.nd
     try:
         with np.load(path) as arrays:
             return arrays[f"{part}_actual"].astype(np.int64), arrays[f"{part}_{kind}"].astype(dtype)
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+    except Exception:  # a damaged file can raise anything
         problem = f"is damaged or does not hold {part}_{kind}"
         raise InputError(f"{path} {problem}; run the training again.") from None
 
 
 def read_history(folder: Path) -> pd.DataFrame:
     """One row per epoch: epoch, train_loss, valid_loss, valid_accuracy, learning_rate."""
-    return pd.read_csv(folder / files.HISTORY)
+    path = folder / files.HISTORY
+    try:
+        table = pd.read_csv(path)
+    except Exception:  # a damaged file can raise anything
+        table = pd.DataFrame()
+    if "train_loss" not in table:
+        raise InputError(f"{path} is damaged or not there; run the training again.")
+    return table
 
 
 def load_results(outputs: str) -> pd.DataFrame:
@@ -98,6 +104,8 @@ def load_results(outputs: str) -> pd.DataFrame:
     rows = files.read_json(files.outputs_folder(outputs) / files.RESULTS, list)
     if not rows:
         raise InputError(f"{outputs} has no finished run: `invoke run-all` with its profile first.")
+    if not all(isinstance(row, dict) and isinstance(row.get("studies"), list) for row in rows):
+        raise InputError(f"{outputs}/{files.RESULTS} is damaged: run the profile again.")
     return pd.DataFrame(rows).explode("studies").rename(columns={"studies": "study"})
 
 

@@ -142,7 +142,7 @@ def compared(pairs: list[tuple[str, dict, dict]], first: str, second: str) -> Ta
     for run, one, two in pairs:
         for key in MEASURED if len(pairs) == 1 else MAIN:
             a, b = one.get(key), two.get(key)
-            if a is None or b is None:  # written as null: it was no number
+            if not all(type(value) in (int, float) for value in (a, b)):  # null: it was no number
                 difference = ""
             elif key.endswith("accuracy"):
                 a, b, difference = f"{a:.2%}", f"{b:.2%}", f"{100 * (b - a):+.2f} points"

@@ -17,6 +17,9 @@ import time
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
 
 from lib.errors import InputError
 from lib.files import CHECKPOINT, ROOT, outputs_folder, read_json, write_json
@@ -26,6 +29,29 @@ ELSEWHERE = ("archive", "folder", "outputs")  # paths: the checksum stands for w
 DRAWS = {"lib/plots.py", "lib/wording.py"}  # nobody trains again for pictures or words
 RECORD = 2  # version of the record's layout
 AGAIN = {"failed": "failed", "running": "interrupted"}
+
+
+class Written(BaseModel):
+    """A file that a step has written."""
+
+    md5: str
+    size: int
+    mtime_ns: int
+
+
+class Record(BaseModel):
+    """What a record must hold to be believed."""
+
+    record: Literal[2]
+    state: Literal["done", "failed", "running"]
+    run: str
+    attempt: int
+    seconds: float | None
+    ended: float = 0.0
+    problem: str = ""
+    parameters: dict[str, Any]
+    depends: dict[str, dict[str, Any]]
+    writes: dict[str, Written]
 
 
 def dependencies(step, root: Path = ROOT) -> dict[str, dict]:
@@ -88,10 +114,10 @@ def read_record(step) -> dict | None:
 
 def _read(path: Path) -> dict | None:
     try:
-        record = read_json(path)
-    except InputError:
+        Record.model_validate(record := read_json(path), strict=True)
+        return record
+    except (InputError, ValidationError):
         return None
-    return record if record.get("record") == RECORD else None
 
 
 def begin(step, run: str, now: dict) -> int:

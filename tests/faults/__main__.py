@@ -1,0 +1,45 @@
+"""`python tests/faults MINUTES [SEED]`: the fault bench with new seeds until the time is over.
+
+Prints what was tried after each round. What broke something lies in fuzz-found/, and hypothesis
+tries it first the next time. The status is 1 if there was any.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = 300  # of each test and round, in percent of what `invoke test --all` tries
+
+
+def main(minutes: float, seed: int) -> int:
+    began, tried = time.monotonic(), 0
+    command = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-n", str(os.cpu_count())]
+    command += [
+        "-p",
+        "no:cacheprovider",
+        "--hypothesis-show-statistics",
+        "--tb=line",
+        "tests/faults",
+    ]
+    environment = os.environ | {"FUZZ_EXAMPLES": str(EXAMPLES), "OMP_NUM_THREADS": "1"}
+    while time.monotonic() - began < 60 * minutes:
+        done = subprocess.run(
+            [*command, f"--hypothesis-seed={seed}"],
+            cwd=ROOT, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        tried += sum(map(int, re.findall(r"- (\d+) passing examples", done.stdout)))
+        spent = (time.monotonic() - began) / 60
+        print(f"seed {seed}: {tried:,} inputs in {spent:.0f} minutes", flush=True)
+        if done.returncode:
+            print(done.stdout[-20_000:])
+            return 1
+        seed += 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]), int((sys.argv[2:] or [time.time()])[0])))
