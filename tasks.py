@@ -115,19 +115,20 @@ def data(c, profile="strokes", set=None):
     klass=FilesTask,
     help={
         "files": "images of one character each",
-        "network": "one that a profile trained, such as custom",
-        "profile": "whose network",
+        "network": "handwriting, strokes, or one that a profile trained, such as custom",
+        "profile": "whose network; strokes if left out",
         "model": "a model.safetensors",
+        "among": "what may be written there: 0-9, A-Z, letters, or a JSON file of frequencies",
         "coverage": "how often the set must hold the right answer",
         "json": "print JSON instead of a table",
     },
 )
 @said_plainly
-def predict(c, files, network="", profile="strokes", model="", coverage="0.95", json=False):
+def predict(c, files, network="", profile="", model="", coverage="0.95", among="", json=False):
     """Say what characters images show: invoke predict FILE..."""
     from lib.menu import answers
 
-    answers.predict(files, network, profile, model, coverage, json)
+    answers.predict(files, network, profile, model, coverage, among, json)
 
 
 @task
@@ -160,6 +161,14 @@ def demo(c, profile="strokes", all=False):
 def test(c, all=False):
     """Run the tests and check the stored notebooks."""
     sys.exit(subprocess.run([sys.executable, "tests", *["--all"] * all]).returncode)
+
+
+@task(help={"minutes": "how long", "seed": "the first one; else another one each time"})
+@said_plainly
+def fuzz(c, minutes="10", seed=""):
+    """Try files that are damaged at random."""
+    command = [sys.executable, "tests/faults", minutes, *[seed] * bool(seed)]
+    sys.exit(subprocess.run(command).returncode)
 
 
 @task(
@@ -196,18 +205,18 @@ def export(c, network="", model="", profile="strokes", output=""):
 @said_plainly
 def refresh(c):
     """Make the reference results, and store the notebooks anew."""
-    from lib.menu import commands
+    from lib.menu import storing
 
-    commands.refresh()
+    storing.refresh()
 
 
-@task
+@task(help={"network": "handwriting or strokes", "archive": "EMNIST's, which handwriting needs"})
 @said_plainly
-def pretrain(c):
-    """Train the model that comes with the repository anew."""
-    from lib.reading.shipped import pretrain as train
+def pretrain(c, network="handwriting", archive=""):
+    """Make a network of the repository anew (half an hour)."""
+    from lib.menu import storing
 
-    train()
+    storing.pretrain(network, archive)
 
 
 @task

@@ -33,7 +33,7 @@ METRICS, MODEL, HISTORY = "metrics.json", "model.safetensors", "history.csv"
 PREDICTIONS, CHECKPOINT = "predictions.npz", "checkpoint.pt"
 RATES, RESULTS, FINDINGS = "learning_rates.json", "results.json", "findings"
 REPORT = "report/index.html"
-PRETRAINED = ROOT / "lib" / "reading" / "pretrained" / MODEL  # comes with the repository
+PRETRAINED = ROOT / "lib" / "reading" / "pretrained"  # networks that come with the repository
 PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: where a training writes how far it is
 LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # someone sees the cell
 
@@ -101,7 +101,7 @@ def read_json(path: Path, kind: type = dict):
         problem = f"it holds no {kind.__name__}"
     except FileNotFoundError:
         raise InputError(f"{shown_path(path)} is not there: run the notebooks first.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         problem = str(error)
     raise InputError(f"{shown_path(path)} is damaged ({problem}): delete it and run again.")
 

@@ -101,7 +101,7 @@ def test_the_menu_explains_every_task():
     listed = dict(line.split(maxsplit=1) for line in lines)
     assert set(listed) == set(
         "run-all run status compare-runs lab data test refresh clean readme report bench export "
-        "predict page demo pretrain".split()
+        "predict page demo pretrain fuzz".split()
     )
     assert all(explanation.endswith(".") for explanation in listed.values())
 

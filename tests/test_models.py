@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from lib.errors import InputError
-from lib.files import MODEL, PRETRAINED, ROOT
+from lib.files import MODEL, ROOT
 from lib.reading import find_model
-from lib.reading.models import first_models
+from lib.reading.models import SHIPPED, first_models
 
 
 @pytest.fixture
@@ -57,7 +57,8 @@ def test_a_model_is_the_file_given_or_the_repository_s_own(tmp_path):
     (tmp_path / "mine.safetensors").touch()
     given = str(tmp_path / "mine.safetensors")
     assert find_model("", given, "small") == tmp_path / "mine.safetensors"
-    assert find_model("", "", "small") == PRETRAINED
+    assert find_model("", "", "small") == SHIPPED["handwriting"]
+    assert find_model("strokes", "", "small") == SHIPPED["strokes"]
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,12 @@ from lib.running import NOTEBOOKS, REPORT_NOTEBOOK
 from lib.running.plan import EXPLORE, FIND, TRAIN, parameters_of
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
+ALL = [*PATHS, *sorted(NOTEBOOKS.glob("extra/*.ipynb"))]
 MADE = [NOTEBOOKS / f"{name}.ipynb" for name in (EXPLORE, FIND, TRAIN)]
 CHAPTERS = [path for path in PATHS if "studies" in parameters_of(path)]
 EXTRAS = {"outputs": "outputs/by-hand", "run": ""}  # of those that make results
 OWN = {"outputs", "archive", "folder", "studies"}  # all that a chapter is given
-each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 each_maker = pytest.mark.parametrize("path", MADE, ids=lambda path: path.stem)
 TYPES = {int: "int", float: "float", str: "str", list: "list", dict: "dict"}

@@ -13,6 +13,7 @@ from lib.menu import commands
 from lib.models import save_model
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.reading import Recogniser, onnx_file
+from lib.reading.models import SHIPPED
 
 IMAGES = generate(per_class=17, part="test")[0][:1000]
 
@@ -164,5 +165,5 @@ def test_the_command_says_where_the_file_is_how_large_and_how_far_from_torch(tmp
 
 
 def test_the_repository_s_own_model_is_exported_to_the_current_folder(exported):
-    assert str(onnx_file.default_output(files.PRETRAINED)) == "custom.onnx"
+    assert str(onnx_file.default_output(SHIPPED["strokes"])) == "strokes.onnx"
     assert onnx_file.default_output(exported) == exported.with_suffix(".onnx")

@@ -16,7 +16,6 @@ from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.params import load_profile
 from lib.reading import Recogniser, layers, page
 from lib.reading.canvas import Canvas
-from lib.reading.page import SHIPPED
 
 
 def train(home, network, seed):
@@ -46,11 +45,11 @@ def test_nothing_of_the_page_names_another_machine(name):
     assert text.count("//") == comments
 
 
-def test_the_lowest_seed_of_each_network_joins_the_shipped_one(home):
+def test_the_lowest_seed_of_each_network_joins_the_shipped_ones(home):
     for network, seed in [("custom", 10), ("custom", 2), ("lenet", 3)]:
         train(home, network, seed)
     networks, problems = page.load_networks(home, 0.9)
-    assert list(networks) == [SHIPPED, "custom", "LeNet"] and problems == []
+    assert list(networks) == ["handwriting", "custom", "LeNet", "strokes"] and problems == []
     lowest = Recogniser.load(home / "custom-seed2" / MODEL).model.state_dict()
     joined = networks["custom"].model.state_dict()
     assert all((joined[name] == weights).all() for name, weights in lowest.items())
@@ -61,7 +60,7 @@ def test_a_damaged_network_is_left_out_and_said(home):
     train(home, "lenet", 0)
     (train(home, "custom", 0) / MODEL).write_bytes(b"short")
     networks, problems = page.load_networks(home)
-    assert list(networks) == [SHIPPED, "LeNet"]
+    assert list(networks) == ["handwriting", "LeNet", "strokes"]
     assert len(problems) == 1 and problems[0].startswith("custom-seed0 is left out: ")
 
 
@@ -69,7 +68,7 @@ def test_a_damaged_network_is_left_out_and_said(home):
 def test_damaged_metrics_keep_no_network_from_answering(home, damaged):
     (train(home, "custom", 0) / METRICS).write_text(damaged)
     networks, problems = page.load_networks(home)
-    assert list(networks) == [SHIPPED, "custom"] and problems == []
+    assert list(networks) == ["handwriting", "custom", "strokes"] and problems == []
 
 
 def test_confusions_are_those_that_an_analysis_found(home):
@@ -84,10 +83,10 @@ def test_the_largest_networks_are_left_out_of_a_small_page(home):
     train(home, "lenet", 0)
     train(home, "custom", 0)
     data = page.page_data(page.load_networks(home)[0], home)
-    assert [one["name"] for one in data["networks"]] == [SHIPPED, "custom"]
-    assert data["without"] == ["LeNet"]
+    assert [one["name"] for one in data["networks"]] == ["handwriting", "custom"]
+    assert data["without"] == ["LeNet", "strokes"]
     every = page.page_data(page.load_networks(home)[0], home, most=0)
-    assert len(every["networks"]) == 3 and every["without"] == []
+    assert len(every["networks"]) == 4 and every["without"] == []
 
 
 def test_the_page_is_one_file_below_one_and_a_half_megabytes(home, capsys):
@@ -96,7 +95,10 @@ def test_the_page_is_one_file_below_one_and_a_half_megabytes(home, capsys):
     commands.page("small", every=False)
     assert (home / "draw.html").stat().st_size < 1_500_000
     said = capsys.readouterr().out
-    assert str(home / "draw.html") in said and "left out, to keep the page small: LeNet" in said
+    assert (
+        str(home / "draw.html") in said
+        and "left out, to keep the page small: LeNet, strokes" in said
+    )
 
 
 def test_what_a_class_is_called_cannot_end_the_script():

@@ -11,18 +11,19 @@ import zlib
 import numpy as np
 import pytest
 from make_samples import NAMES, SAMPLES
+from nonsense import NONSENSE, pairs
 from PIL import Image, ImageDraw, ImageFont
 
 from lib.analysis.calibration import threshold
-from lib.data import load_data
 from lib.data.classes import BYCLASS
+from lib.data.cleanup import REFUSALS
+from lib.data.strokes import generate
 from lib.errors import InputError
-from lib.files import PRETRAINED, ROOT
+from lib.files import ROOT
 from lib.menu import answers
-from lib.params import DataParameters
 from lib.reading import Recogniser
-from lib.reading.recogniser import NOT_A_CHARACTER
-from lib.reading.shipped import CARD, as_page, measured
+from lib.reading.models import SHIPPED
+from lib.reading.recogniser import NOT_A_CHARACTER, set_scores
 
 
 @pytest.fixture(scope="module")
@@ -206,21 +207,80 @@ def test_an_impossible_coverage_is_refused(coverage):
         Recogniser.load(coverage=coverage)
 
 
-def test_the_shipped_model_gives_the_accuracy_on_its_card(recogniser, data):
-    card = json.loads(PRETRAINED.with_name(CARD).read_text())
-    test = {name: card["data"][name] for name in ("test_per_class", "data_seed")}
-    found = measured(recogniser, load_data(DataParameters(per_class=10, **test)))
-    assert {name: card[name] for name in found} == pytest.approx(found, abs=0.002)
+@pytest.fixture(scope="module", params=["handwriting", "strokes"])
+def shipped(request):
+    return Recogniser.load(SHIPPED[request.param])
 
 
-def test_the_shipped_model_is_small():
-    assert PRETRAINED.stat().st_size < 2_000_000
+@pytest.mark.parametrize("kind", [*NONSENSE])
+def test_what_is_no_character_is_refused(shipped, kind):
+    found = shipped.predict_all(NONSENSE[kind](100))
+    refused = np.mean([one.label == NOT_A_CHARACTER for one in found])
+    assert refused >= {"zigzags": 0.75, "scripts": 0.05}.get(kind, 0.95)
+    assert sum(one.confidence > 0.7 for one in found) <= {"scripts": 50, "zigzags": 8}.get(kind, 4)
 
 
-def test_the_card_for_people_says_what_the_one_for_programs_does():
-    card = json.loads(PRETRAINED.with_name(CARD).read_text())
-    page = PRETRAINED.with_name("README.md").read_text()
-    assert page == as_page(card) and f"{card['accuracy']:.1%}" in page and card["command"] in page
+@pytest.mark.parametrize("above", [False, True])
+def test_two_characters_that_touch_are_refused_as_several(shipped, above):
+    images = generate(2, 3, "pairs")[0]
+    found = shipped.predict_all(pairs(images, 100, 0, above))
+    assert np.mean([one.reason == REFUSALS["(several)"] for one in found]) >= 0.6
+
+
+def test_characters_are_seldom_refused(shipped):
+    found = shipped.predict_all(255 - np.pad(image, 6) for image in generate(4, 3, "single")[0])
+    assert np.mean([one.label == NOT_A_CHARACTER for one in found]) <= 0.04
+
+
+def test_a_prior_changes_confidence_and_sets():
+    plain, among = (
+        Recogniser.load(prior=prior) for prior in (None, dict.fromkeys("0123456789", 1))
+    )
+    images = generate(1)[0]
+    one, two = plain.probabilities(images), among.probabilities(images)
+    assert (two[:, 10:] == 0).all() and np.allclose(two.sum(axis=1), 1, atol=1e-5)
+    assert np.allclose(two[:, :10], one[:, :10] / one[:, :10].sum(axis=1, keepdims=True), atol=1e-5)
+    answer = among.answer(images[0], two[0], np.zeros(2))
+    assert answer.label in "0123456789" and set(answer.set) <= set("0123456789")
+    with pytest.raises(InputError, match="allows no character"):
+        Recogniser.load(prior={"O": 0})
+    rare = Recogniser.load(prior={"O": 1, "0": 1e-4}).probabilities(images)
+    assert (rare[:, 24] > rare[:, 0]).sum() > 55
+
+
+def test_a_set_grows_until_it_holds_enough():
+    scores = set_scores(np.array([0.66, 0.13, 0.1, 0.06, 0.05]))
+    assert scores == pytest.approx([1, 0.34, 0.21, 0.11, 0.05])
+
+
+@pytest.mark.parametrize(
+    ("text", "classes"),
+    [("0-9", "0123456789"), ("digits", "0123456789"), ("A-Cx", "ABCx"), ("-", "-"), ("", "")],
+)
+def test_what_may_be_there_is_said_in_ranges_or_words(text, classes):
+    assert answers.read_prior(text) == dict.fromkeys(classes, 1)
+
+
+def test_frequencies_come_from_a_file(tmp_path):
+    (tmp_path / "mine.json").write_text('{"a": 8.2, "b": 0}')
+    assert answers.read_prior(str(tmp_path / "mine.json")) == {"a": 8.2, "b": 0}
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"a": -1}', '{"a": true}', '{"a": NaN}', "{}", "[" * 9999]
+)
+def test_odd_frequencies_are_refused(tmp_path, content):
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(InputError, match="frequency for each character"):
+        answers.read_prior(str(tmp_path / "mine.json"))
+
+
+def test_a_missing_file_is_told_before_torch_is_imported():
+    code = "import sys; from lib.menu import answers\n"
+    code += "try: answers.predict(['no.png'], '', '', '', '0.9', '', True)\n"
+    code += "except SystemExit: print(sorted({'torch', 'scipy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "no.png is not there" in done.stdout and done.stdout.endswith("[]\n")
 
 
 def predict(*arguments):
@@ -254,9 +314,9 @@ def test_names_of_files_that_do_not_print_lose_no_answer(tmp_path, capsys):
     odd = [str(tmp_path / name) for name in ("red\x1b[31m.png", os.fsdecode(b"bad\xff.png"))]
     for name in odd:
         shutil.copy(SAMPLES / "3.png", name)
-    answers.predict(odd, "", "strokes", "", "0.95", True)
+    answers.predict(odd, "", "", "", "0.95", "", True)
     assert [entry["file"] for entry in json.loads(capsys.readouterr().out.encode())] == odd
-    answers.predict(odd, "", "strokes", "", "0.95", False)
+    answers.predict(odd, "", "", "", "0.95", "", False)
     shown = capsys.readouterr().out
     assert r"red\x1b[31m.png" in shown and r"bad\udcff.png" in shown and "\x1b" not in shown
 
@@ -277,6 +337,11 @@ def test_the_command_prints_a_table():
         (["--coverage", "2"], "--coverage 2: give a number between 0 and 1"),
         (["--model", "nowhere"], "no model file nowhere"),
         (["--network", "lenett"], "no trained network 'lenett'"),
+        (["--profile", "emnist"], "--profile emnist says whose trained network: name one"),
+        (["--among", "9-0"], "--among 9-0: write ranges such as 0-9"),
+        (["--among", "0-9é"], "does not know 'é': leave it out"),
+        (["--among", "digit"], "--among digit: write ranges"),
+        (["--among", "no.json"], "--among no.json: give a JSON file"),
     ],
 )
 def test_a_mistaken_option_is_told_in_one_sentence(option, said):

@@ -1,61 +1,72 @@
-"""The model that comes with the repository: its targets, its card, its making."""
+"""The networks that come with the repository: their cards, their size, their making."""
 
 import json
 
 import numpy as np
 import pytest
-import torch
 
+from lib.data import load_data
 from lib.data.classes import BYCLASS
-from lib.data.strokes import generate
-from lib.params import DataParameters, TrainingParameters
+from lib.errors import InputError
+from lib.files import PRETRAINED
+from lib.menu import storing
 from lib.reading import Recogniser
-from lib.reading.shipped import CARD, CASES, LOOK_ALIKE, SharedCrossEntropy, harder, pretrain, share
+from lib.reading.models import SHIPPED
+from lib.wording import percent
+
+
+def card_of(name):
+    return json.loads((PRETRAINED / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_network_gives_the_accuracy_on_its_card(name, data):
+    card, data = card_of(name), load_data(per_class=10, test_per_class=100)
+    right = Recogniser.load(SHIPPED[name]).probabilities(data.test_images).argmax(axis=1)
+    found = (right == data.test_labels).mean()
+    assert card["accuracy"] == pytest.approx(found, abs=0.002) and card["n_test"] == 6200
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_card_says_what_was_asked_for(name):
+    card, asked = card_of(name), storing.READERS[name]
+    assert {key: card[key] for key in asked} == asked
+    assert (card["n_emnist"] > 0) == (name == "handwriting")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_network_is_small_knows_all_characters_and_two_refusals(name):
+    made = Recogniser.load(SHIPPED[name])
+    assert SHIPPED[name].stat().st_size < 1_000_000
+    assert made.class_names == list(BYCLASS) and len(made.refusals) == 2
+    assert 0 < made.refuse_above < 1 and made.by_mass
+
+
+def test_the_cards_for_people_say_what_those_for_programs_do():
+    page = (PRETRAINED / "README.md").read_text()
+    for name in SHIPPED:
+        card = card_of(name)
+        for key in ("n_generated", "n_nonsense"):
+            assert f"{card[key]:,}" in page, (name, key)
+        assert percent(card["accuracy"]) in page and name in page
+
+
+def test_a_small_network_is_made_by_its_notebook(monkeypatch, tmp_path, capsys):
+    tiny = {"per_class": 20, "valid_fraction": 0.1, "n_nonsense": 200, "epochs": 1}
+    monkeypatch.setitem(storing.READERS, "strokes", tiny)
+    storing.pretrain("strokes", "", tmp_path)
+    card = json.loads((tmp_path / "strokes.json").read_text())
+    assert card["per_class"] == 20 and card["n_nonsense"] == 200
+    made = Recogniser.load(tmp_path / "strokes.safetensors")
+    assert made.temperature == pytest.approx(card["temperature"], abs=1e-3)
+    assert made.look(np.zeros((3, 28, 28), np.uint8))[1].shape == (3, 2)
+    assert "strokes: written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("pair", "expected"),
-    [("cC", CASES), ("zZ", LOOK_ALIKE), ("O0", LOOK_ALIKE), ("o0", LOOK_ALIKE), ("1l", LOOK_ALIKE)],
+    ("network", "archive", "said"),
+    [("letters", "", "choose strokes or handwriting"), ("handwriting", "no.zip", "no.zip is not")],
 )
-def test_characters_that_many_write_alike_share_a_target(pair, expected):
-    assert share(*pair) == share(*pair[::-1]) == expected
-
-
-@pytest.mark.parametrize("pair", ["aA", "gG", "cc", "cO", "8B", "nN"])
-def test_others_do_not(pair):
-    assert share(*pair) == 0
-
-
-def test_targets_are_probabilities_with_the_right_class_first():
-    targets = SharedCrossEntropy(list(BYCLASS)).targets
-    assert torch.allclose(targets.sum(dim=1), torch.ones(62)) and (targets > 0).all()
-    assert (targets.argmax(dim=1) == torch.arange(62)).all() and (targets.diag() > 0.45).all()
-
-
-def test_a_class_without_a_twin_keeps_nearly_all_of_its_target():
-    targets = SharedCrossEntropy(list(BYCLASS)).targets
-    assert targets[BYCLASS.index("A"), BYCLASS.index("A")] > 0.96
-    assert targets[BYCLASS.index("c"), BYCLASS.index("C")] == pytest.approx(CASES, abs=0.01)
-
-
-def test_the_loss_is_least_at_the_targets():
-    loss, labels = SharedCrossEntropy(list("0Oox")), torch.tensor([0, 1, 2, 3])
-    at_targets = loss(loss.targets.log(), labels)
-    assert at_targets < loss(10 * torch.eye(4), labels)
-    assert at_targets < loss(torch.zeros(4, 4), labels)
-
-
-def test_harder_characters_differ_and_are_the_same_each_time():
-    images = generate(1)[0]
-    found = harder(images)
-    assert np.array_equal(found, harder(images)) and found.shape == images.shape
-    assert (found != images).any(axis=(1, 2)).all()
-
-
-def test_a_small_model_is_made_with_its_card(data, tmp_path):
-    training = TrainingParameters(epochs=1, batch_size=64, learning_rate=0.01)
-    path = tmp_path / "own" / "model.safetensors"
-    card = pretrain(path, DataParameters(per_class=20, test_per_class=2), training)
-    assert card == json.loads(path.with_name(CARD).read_text()) and card["n_test"] == 124
-    assert f"{card['accuracy']:.1%}" in path.with_name("README.md").read_text()
-    assert Recogniser.load(path).temperature == pytest.approx(card["temperature"], abs=1e-3)
+def test_what_cannot_be_made_is_said_at_once(network, archive, said, tmp_path):
+    with pytest.raises(InputError, match=said):
+        storing.pretrain(network, archive, tmp_path)

@@ -38,15 +38,20 @@ def calibrate(probabilities: np.ndarray, actual: np.ndarray, kept: int = 1000) -
     """What makes later answers honest, from validation images, for a model file.
 
     Returns `temperature` and `likelihoods`: the sorted probabilities of the right class at that
-    temperature, `kept` at most, so chosen that `threshold` is never higher than it were with all.
+    temperature, as `thinned` leaves them.
     """
     temperature = fit_temperature(probabilities, actual)
     scaled = with_temperature(probabilities, temperature)
-    likelihoods, n = np.sort(scaled[np.arange(len(actual)), actual]), len(actual)
+    likelihoods = thinned(scaled[np.arange(len(actual)), actual], kept)
+    return {"temperature": temperature, "likelihoods": likelihoods}
+
+
+def thinned(scores: np.ndarray, kept: int = 1000) -> list[float]:
+    """Scores (N,) in order, `kept` at most, so that no `threshold` is higher than with all."""
+    scores, n = np.sort(scores), len(scores)
     if n > kept:
-        likelihoods = likelihoods[np.arange(1, kept + 1) * (n + 1) // (kept + 1) - 1]
-    rounded = [float(f"{value:.6g}") for value in likelihoods]
-    return {"temperature": temperature, "likelihoods": rounded}
+        scores = scores[np.arange(1, kept + 1) * (n + 1) // (kept + 1) - 1]
+    return [float(f"{value:.6g}") for value in scores]
 
 
 def reliability(probabilities, actual, bins: int = 15) -> "pd.DataFrame":  # noqa: F821

@@ -53,7 +53,7 @@ def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
     for label, name in enumerate(BYCLASS):
         drawn = [glyphs[font][name].strokes for font, names in FONTS.items() if name in names]
         drawn = [[np.array([*stroke], float) for stroke in strokes] for strokes in drawn]
-        forms += map(_sampled, hand[name] + drawn)
+        forms += map(sampled_strokes, hand[name] + drawn)
         share = [HAND_SHARE / len(hand[name])] * len(hand[name])
         share += [(1 - HAND_SHARE) / len(drawn)] * len(drawn)
         chances.append(label + np.cumsum(share))
@@ -64,11 +64,11 @@ def all_forms() -> tuple[np.ndarray, torch.Tensor, torch.Tensor, torch.Tensor]:
 def hand_forms() -> dict[str, list[list[np.ndarray]]]:
     """Of each class its forms in HAND, lists of strokes (N, 2) float64 in the table's units."""
     lines = [line.split() for line in re.split(r"\n(?=\S)", HAND.strip())]
-    forms = {name: [_strokes(form) for form in written] for name, *written in lines}
+    forms = {name: [read_form(form) for form in written] for name, *written in lines}
     return forms | {name: forms[name] + forms[name.upper()] for name in ALIKE}
 
 
-def _strokes(form: str) -> list[np.ndarray]:
+def read_form(form: str) -> list[np.ndarray]:
     """The strokes, each (N, 2), of a form in the table's notation."""
     strokes = [stroke.split("-") for stroke in form.split("/")]
     return [np.concatenate([_curve(piece) for piece in pieces]) for pieces in strokes]
@@ -91,7 +91,7 @@ def _spread(stroke: np.ndarray, count: int) -> np.ndarray:
     return np.stack([np.interp(at, along, stroke[:, axis]) for axis in (0, 1)], axis=1)
 
 
-def _sampled(strokes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def sampled_strokes(strokes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(96, 2) points from -1 to 1, (96, 2) with rounded corners, (96,) number of the stroke."""
     lengths = np.array([np.hypot(*np.diff(stroke, axis=0).T).sum() for stroke in strokes])
     # Rounded, since counts and the longest stroke must not depend on a last bit.

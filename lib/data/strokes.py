@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from lib.data.classes import BYCLASS
 from lib.data.emnist_format import to_emnist
-from lib.data.forms import POINTS, all_forms
+from lib.data.forms import POINTS, all_forms, sampled_strokes
 
 CANVAS = 40  # pixels a side of the drawing that is then converted
 REACH = 30  # of them, the longer side of the character
@@ -51,6 +51,28 @@ def generate(
             return np.concatenate([*found]), labels
     finally:
         torch.set_num_threads(threads)
+
+
+def random_form(names: str, random: Generator) -> list[np.ndarray]:
+    """The strokes, each (N, 2) float64, of a form of one of the names, its box from -1 to 1."""
+    chance, points, _, stroke = all_forms()
+    label = BYCLASS.index(random.choice([*names]))
+    form = np.searchsorted(chance, label + 0.999999 * random.random())
+    return [points[form, stroke[form] == i].numpy() for i in range(int(stroke[form].max()) + 1)]
+
+
+@torch.no_grad()
+def draw_strokes(drawings: list[list[np.ndarray]], random: Generator) -> Tensor:
+    """(B, 40, 40) float64 ink, 0 to 1, of drawings, drawn as characters are.
+
+    A drawing is a list of at most eight strokes, each (N, 2), x to the right and y down, in any
+    unit. `lib.data.emnist_format.to_emnist` makes images of the ink.
+    """
+    sampled = zip(*map(sampled_strokes, drawings), strict=True)
+    sharp, smooth, stroke = (torch.from_numpy(np.stack(part)) for part in sampled)
+    points = sharp + _uniform(random, 0, 1, len(drawings), 1, 1) * (smooth - sharp)
+    small = torch.zeros(len(drawings), dtype=torch.bool)
+    return _drawn(_slanted(_bent(points, stroke, random), small, random), stroke, small, random)
 
 
 @torch.no_grad()

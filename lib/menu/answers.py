@@ -1,31 +1,56 @@
 """What invoke predict prints: an answer for each file, as a table or as JSON."""
 
 import json
+import os
+import re
+import string
 import sys
 from contextlib import suppress
+from difflib import get_close_matches
+from itertools import chain
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lib.errors import InputError, printable
-from lib.reading import Prediction, Recogniser, find_model
-from lib.reading.recogniser import NOT_A_CHARACTER
+from lib.errors import InputError, not_there, printable
+
+CHOICES = {
+    "digits": string.digits,
+    "capitals": string.ascii_uppercase,
+    "letters": string.ascii_letters,
+}
 
 
 def predict(
-    files: list[str], network: str, profile: str, model: str, coverage: str, as_json: bool
+    files: list[str],
+    network: str,
+    profile: str,
+    model: str,
+    coverage: str,
+    among: str,
+    as_json: bool,
 ) -> None:
     """Prints what each file shows; status 1 if one cannot be read or holds no character."""
-    recogniser = Recogniser.load(find_model(network, model, profile), read_coverage(coverage))
-    answers = recogniser.predict_all(files)
+    if profile and (model or network in ("", "handwriting", "strokes")):
+        problem = "name one with --network, too" if not (model or network) else "leave it out here"
+        raise InputError(f"--profile {profile} says whose trained network: {problem}.")
+    share, prior = read_coverage(coverage), read_prior(among) or None
+    if any(map(os.path.exists, files)):
+        from lib.reading import Recogniser, find_model  # torch takes seconds
+
+        path = find_model(network, model, profile or "strokes")
+        answers = Recogniser.load(path, share, prior).predict_all(files)
+    else:
+        answers = [not_there(file) for file in files]
     if as_json:
         entries = [as_object(file, answer) for file, answer in zip(files, answers, strict=True)]
         print(json.dumps(entries, indent=1))
     else:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)
         console.print(as_table(files, answers))
-    if any(isinstance(answer, InputError) or answer.label == NOT_A_CHARACTER for answer in answers):
+    if any(isinstance(answer, InputError) or answer.reason for answer in answers):
         sys.exit(1)
 
 
@@ -37,11 +62,39 @@ def read_coverage(text: str) -> float:
     raise InputError(f"--coverage {text}: give a number between 0 and 1, such as 0.95.")
 
 
-def as_object(file: str, answer: Prediction | InputError) -> dict:
+def read_prior(text: str) -> dict[str, float]:
+    """How frequent each class is: CHOICES, "A-F0-9", or a JSON file such as {"a": 8.2, "b": 1.5}.
+
+    Empty for an empty text. Raises InputError for a range or a file that cannot be used.
+    """
+    if text.endswith(".json"):
+        given = {}
+        with suppress(OSError, ValueError, RecursionError):
+            given = json.loads(Path(text).expanduser().read_text("utf-8"))
+        values = given.values() if isinstance(given, dict) else [""]
+        numbers = all(type(value) in (int, float) and 0 <= value <= 1e30 for value in values)
+        if not numbers or not any(values):
+            raise InputError(
+                f"--among {text}: give a JSON file that holds a frequency for each character that "
+                'may be there, such as {"a": 8.2, "b": 1.5}.'
+            )
+        return given
+    ranges = [(a, b or a) for a, b in re.findall(r"(.)(?:-(.))?", CHOICES.get(text, text))]
+    misspelt = text not in CHOICES and get_close_matches(text, CHOICES)
+    if misspelt or any(first > last for first, last in ranges):
+        raise InputError(
+            f"--among {text}: write ranges such as 0-9 or A-Za-z, or one of {', '.join(CHOICES)}."
+        )
+    every = (map(chr, range(ord(first), ord(last) + 1)) for first, last in ranges)
+    return dict.fromkeys(chain.from_iterable(every), 1.0)
+
+
+def as_object(file: str, answer) -> dict:
     """One file's entry of the JSON list: five alternatives; the probabilities have four digits."""
     if isinstance(answer, InputError):
         return {"file": file, "error": str(answer)}
-    ranked = [{"label": name, "confidence": round(p, 4)} for name, p in answer.alternatives[1:6]]
+    others = answer.alternatives[:5] if answer.reason else answer.alternatives[1:6]
+    ranked = [{"label": name, "confidence": round(p, 4)} for name, p in others]
     entry = {
         "file": file,
         "label": answer.label,
@@ -52,7 +105,7 @@ def as_object(file: str, answer: Prediction | InputError) -> dict:
     return entry | ({"reason": answer.reason} if answer.reason else {})
 
 
-def as_table(files: list[str], answers: list[Prediction | InputError]) -> Table:
+def as_table(files: list[str], answers: list) -> Table:
     """A row per file; where there is no answer, the sentence that says why stands in its place."""
     table = Table("file", box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("label", no_wrap=True)
@@ -64,11 +117,11 @@ def as_table(files: list[str], answers: list[Prediction | InputError]) -> Table:
     return table
 
 
-def row_of(answer: Prediction | InputError) -> list[Text]:
+def row_of(answer) -> list[Text]:
     """The cells of an answer: label, confidence, alternatives, set."""
     if isinstance(answer, InputError):
         return [Text("error", "red"), Text(), Text(str(answer))]
-    if answer.label == NOT_A_CHARACTER:
+    if answer.reason:
         return [Text(answer.label, "yellow"), Text(), Text(answer.reason)]
     others = ", ".join(f"{name} {p:.0%}" for name, p in answer.alternatives[1:4])
     plain = [f"{answer.confidence:.0%}", others, " ".join(answer.set)]

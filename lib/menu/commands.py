@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-import tempfile
 import webbrowser
 from functools import cache
 from pathlib import Path
@@ -18,9 +17,7 @@ from lib.menu import tables
 from lib.params import DataParameters, did_you_mean, load_profile, profile_names
 from lib.report import stale_pages
 
-REFERENCE = "reference"  # the profile whose results come with the repository
 NETWORKS = "networks"  # the study of every profile
-BY_HAND = "outputs/by-hand"  # what notebooks that train write to when they are opened
 console = Console(highlight=False)
 
 
@@ -177,22 +174,6 @@ def page(profile: str, every: bool, show: bool = False) -> None:
     console.print(f"page to draw on: {path} ({path.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     if show:
         webbrowser.open(path.as_uri())
-
-
-def refresh() -> None:
-    """Makes the results that come with the repository, then the stored notebooks, one by one.
-
-    The former goes on where it was interrupted. The notebooks are run with their defaults; those
-    that train do it in a folder that is removed.
-    """
-    from lib.menu.storing import store  # nbclient is slow to import, and needed for this alone
-
-    run_all(REFERENCE, [])
-    with tempfile.TemporaryDirectory() as scratch:
-        for notebook in sorted(running.NOTEBOOKS.glob("*.ipynb")):
-            console.print(f"{notebook.stem}: started")
-            by_hand = running.parameters_of(notebook).get("outputs") == ("str", BY_HAND)
-            store(notebook, {"HANDWRITING_OUTPUTS": scratch} if by_hand else {})
 
 
 def clean(profile: str, data: bool) -> None:

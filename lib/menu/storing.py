@@ -1,15 +1,25 @@
-"""The stored notebooks, executed where they are."""
+"""The stored notebooks, executed where they are, and the one that makes a shipped network."""
 
+import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
+import papermill
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from lib.errors import InputError
-from lib.files import write_whole
+from lib.errors import InputError, not_there
+from lib.files import PRETRAINED, check_writable, shown_path, write_whole
+from lib.menu.commands import run_all
+from lib.running import NOTEBOOKS, parameters_of
 from lib.running.notebook import quiet_environment
 
+READER = NOTEBOOKS / "extra" / "make-a-reader.ipynb"
+READERS = {  # what that notebook is given for the networks that come with the repository
+    "strokes": {"per_class": 10_000, "valid_fraction": 0.02, "n_nonsense": 80_000, "epochs": 2},
+    "handwriting": {"per_class": 3_000, "valid_fraction": 0.05, "n_nonsense": 45_000, "epochs": 5},
+}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -31,3 +41,36 @@ def store(notebook: Path, environment: dict[str, str]) -> None:
     for output in [output for cell in content.cells for output in cell.get("outputs", [])]:
         output.get("data", {}).pop(WIDGET, None)  # lives in the kernel alone; its text is kept
     write_whole(notebook, nbformat.writes(content) + "\n")
+
+
+def pretrain(network: str, archive: str, folder: Path = PRETRAINED) -> None:
+    """Makes one of the networks that come with the repository anew, by their notebook."""
+    if network not in READERS:
+        raise InputError(f"--network {network}: choose {' or '.join(READERS)}.")
+    if archive and not Path(archive).is_file():
+        raise not_there(archive)
+    check_writable(folder)
+    given = {"archive": archive and str(Path(archive).resolve()), "folder": str(folder)}
+    with tempfile.TemporaryDirectory() as scratch:
+        copy, where = Path(scratch) / READER.name, {"cwd": READER.parent, "kernel_name": "python3"}
+        try:
+            parameters = READERS[network] | {"reader": network} | given
+            papermill.execute_notebook(READER, copy, parameters, **where, stdout_file=sys.stdout)
+        except (papermill.PapermillExecutionError, RuntimeError) as error:  # or a dead kernel
+            said = getattr(error, "evalue", "") or f"{error}"
+            raise InputError(f"{READER.name} failed: {said.splitlines()[-1]}") from None
+    print(f"{network}: written, with its card, to {shown_path(folder)}")
+
+
+def refresh() -> None:
+    """Makes the results that come with the repository, then the stored notebooks, one by one.
+
+    The former goes on where it was interrupted. The notebooks are run with their defaults; those
+    that train do it in a folder that is removed.
+    """
+    run_all("reference", [])
+    with tempfile.TemporaryDirectory() as scratch:
+        for notebook in [*sorted(NOTEBOOKS.glob("*.ipynb")), READER]:
+            print(f"{notebook.stem}: started")
+            by_hand = parameters_of(notebook).get("outputs") == ("str", "outputs/by-hand")
+            store(notebook, {"HANDWRITING_OUTPUTS": scratch} if by_hand else {})

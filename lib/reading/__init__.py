@@ -1,6 +1,6 @@
 """Any image to a character: Recogniser.load().predict("letter.jpg") gives a Prediction.
 
-Behind it: the models, how the shipped one is made, export as ONNX, the canvas and page to draw on.
+Behind it: the models, export as ONNX, the canvas and page to draw on.
 """
 
 from lib.reading.models import find_model

@@ -101,9 +101,10 @@ function confusedPair(answers, groups) { // the two likeliest, if both are likel
 
 // ---- what is shown
 
-function showCard(parent, { name, coverage }, { label, ranked, set }) {
+function showCard(parent, { name, coverage }, { label, ranked, set, refused }) {
   const card = element(parent, "section", "hw-card", "", { "data-network": name, "aria-label": name });
   element(card, "p", "hw-name", name);
+  if (refused) return void element(card, "p", "hw-note", refused);
   const top = element(card, "p", "hw-top"), bars = element(card, "ol", "hw-bars");
   element(top, "span", "hw-glyph", label);
   const about = element(top, "span", "hw-kind", kind(label));
@@ -143,7 +144,10 @@ function showAnswers(details, image, networks, answers, data) {
     "This is all that the networks get: 28 × 28 pixels, cropped, centred, ink bright on black.");
   const cards = element(details, "div", "hw-cards");
   networks.forEach((network, i) => showCard(cards, network, answers[i]));
-  const pair = confusedPair(answers, data.groups);
+  const read = answers.filter(({ refused }) => !refused);
+  if (read.length < answers.length && networks.some(({ refusals = [] }) => !refusals.length))
+    element(details, "p", "hw-note", "Networks of a profile have not learned to refuse: they always name a character.");
+  const pair = read.length === answers.length ? confusedPair(answers, data.groups) : [];
   if (pair.length) showPair(details, pair, data);
 }
 
@@ -195,7 +199,9 @@ function mount(el, data, drawn = () => {}) { // returns a function that takes it
       return void element(details, "p", "", problem.message);
     }
     const answers = networks.map((network) => answerOf(network, image));
-    said.textContent = sentence(answers);
+    // the first network has learned to refuse
+    said.textContent = answers[0].refused ? "This is not a character." : sentence(answers.filter(({ refused }) => !refused));
+    if (answers[0].refused) element(details, "p", "", answers[0].refused);
     showAnswers(details, image, networks, answers, data);
   }
 

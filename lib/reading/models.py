@@ -1,4 +1,4 @@
-"""Which model file is meant: the shipped one, one at a path, or one that a profile has trained."""
+"""Which model file is meant: a shipped one, one at a path, or one that a profile has trained."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,8 @@ from lib.errors import InputError
 from lib.files import MODEL, PRETRAINED, outputs_folder
 from lib.params import read_profile
 
+SHIPPED = {name: PRETRAINED / f"{name}.safetensors" for name in ("handwriting", "strokes")}
+DEFAULT = "handwriting"
 PLAIN = re.compile(r"([^=]+)-seed(\d+)")  # a run's folder, where it differs in nothing
 
 
@@ -21,16 +23,17 @@ def first_models(outputs: Path) -> dict[str, Path]:
 def find_model(network: str, model: str, profile: str) -> Path:
     """The model file at the path `model`, or of a profile's `network` or run of that name.
 
-    With neither, the shipped one. Raises InputError for both, and for what is not there.
+    network: may also be one of SHIPPED; with neither, DEFAULT is. Raises InputError for both, and
+    for what is not there.
     """
     if network and model:
         raise InputError("--network names a trained network and --model a file: give one of them.")
-    if not network:
-        path = Path(model).expanduser() if model else PRETRAINED
+    read_profile(profile)  # says so where there is no such profile
+    if network in SHIPPED or not network:
+        path = Path(model).expanduser() if model else SHIPPED[network or DEFAULT]
         if not path.is_file():
             raise InputError(f"There is no model file {path}; give the path of a {MODEL}.")
         return path
-    read_profile(profile)  # says so where there is no such profile
     outputs = outputs_folder(f"outputs/{profile}")
     networks = first_models(outputs)
     path = networks.get(network, outputs / network / MODEL)
@@ -38,6 +41,7 @@ def find_model(network: str, model: str, profile: str) -> Path:
         known = f"only {', '.join(networks)}" if networks else "nor any other"
         raise InputError(
             f"Profile {profile} has no trained network '{network}', {known}; "
-            f"train it with `invoke run-all --profile {profile}`."
+            f"train it with `invoke run-all --profile {profile}`, or choose one that comes with "
+            f"the repository: {', '.join(SHIPPED)}."
         )
     return path

@@ -1,7 +1,8 @@
 """Any trained network as one ONNX file that takes stored images as they are.
 
 Preparation, network and calibration are in it, and as texts in its metadata: `network`, its name;
-`class_names`, JSON; `temperature`, already applied; `input`, as it must be; `output`, as it is.
+`class_names`, JSON; `temperature`, already applied; `input`, as it must be; `output`, as it is. A
+network that refuses has a second output `refusals` and the text `refuse_above`.
 """
 
 import json
@@ -15,9 +16,10 @@ from torch import Tensor, nn
 
 from lib.data.strokes import generate
 from lib.errors import InputError
-from lib.files import PRETRAINED, write_whole
+from lib.files import write_whole
 from lib.models import read_about
 from lib.networks import PreparedNetwork
+from lib.reading.models import SHIPPED
 from lib.reading.recogniser import Recogniser
 
 LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
@@ -28,17 +30,20 @@ TOLERANCE = 1e-4  # of a probability
 
 
 class WithProbabilities(nn.Module):
-    """A PreparedNetwork less its memory layout and precision, and its calibrated probabilities."""
+    """A recogniser's network less its memory layout and precision, and its probabilities."""
 
-    def __init__(self, model: PreparedNetwork, temperature: float):
+    def __init__(self, recogniser: Recogniser):
         super().__init__()
+        model: PreparedNetwork = recogniser.model
         self.preparation, self.network = deepcopy(model.preparation), deepcopy(model.network)
-        self.temperature = temperature
+        self.temperature, self.refuses = recogniser.temperature, bool(recogniser.refusals)
+        self.n_classes = len(recogniser.class_names)
         self.float().to(memory_format=torch.contiguous_format).eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        logits = self.network(self.preparation(images))  # (B, n_classes)
-        return (logits / self.temperature).softmax(dim=1)  # (B, n_classes)
+        logits = self.network(self.preparation(images))  # (B, n_classes and refusals)
+        shares = (logits[:, : self.n_classes] / self.temperature).softmax(dim=1)
+        return (shares, logits.softmax(dim=1)[:, self.n_classes :]) if self.refuses else shares
 
 
 def check_libraries() -> None:
@@ -52,9 +57,12 @@ def check_libraries() -> None:
 
 
 def default_output(path: Path) -> Path:
-    """Beside a model file, as model.onnx; for the shipped one, <network>.onnx in this folder."""
-    shipped = path.resolve() == PRETRAINED
-    return Path(f"{read_about(path)['network']}.onnx") if shipped else path.with_suffix(".onnx")
+    """Beside a model file, as model.onnx; for a shipped one, <its name>.onnx in this folder."""
+    return (
+        Path(f"{path.stem}.onnx")
+        if path.resolve() in SHIPPED.values()
+        else path.with_suffix(".onnx")
+    )
 
 
 def export_model(path: Path, output: Path) -> float:
@@ -73,15 +81,17 @@ def export_model(path: Path, output: Path) -> float:
 
 def as_onnx(recogniser: Recogniser, network: str) -> bytes:
     """The ONNX file of a recogniser whose network has this name."""
-    model = WithProbabilities(recogniser.model, recogniser.temperature)
+    model = WithProbabilities(recogniser)
     traced = torch.zeros(2, 28, 28, dtype=torch.uint8)  # one image would be taken for a constant
-    names = {"input_names": ["images"], "output_names": ["probabilities"]}
+    outputs = ["probabilities"] + ["refusals"] * model.refuses
+    names = {"input_names": ["images"], "output_names": outputs}
     shapes = ({0: torch.export.Dim("N")},)
     program = torch.onnx.export(model, (traced,), dynamic_shapes=shapes, verbose=False, **names)
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # they tell in which files of this machine the node was made
     classes = json.dumps(recogniser.class_names, ensure_ascii=False)
     about = {"network": network, "class_names": classes, "temperature": repr(model.temperature)}
+    about |= {"refuse_above": repr(recogniser.refuse_above)} if model.refuses else {}
     program.model.metadata_props.update(about | {"input": INPUT, "output": OUTPUT})
     return program.model_proto.SerializeToString()
 

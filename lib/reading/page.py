@@ -16,28 +16,29 @@ from lib.errors import InputError
 from lib.files import FINDINGS, read_json, write_whole
 from lib.reading.canvas import HERE, SCRIPT, STYLE
 from lib.reading.layers import described
-from lib.reading.models import first_models
+from lib.reading.models import DEFAULT, SHIPPED, first_models
 from lib.reading.recogniser import Recogniser
 from lib.wording import title_of
 
-SHIPPED = "shipped"  # the network that comes with the repository
 MOST = 1_300_000  # bytes that a page's networks may take, so that it stays below 1.5 million
 
 Networks = dict[str, Recogniser]  # by the names that they are shown with
 
 
 def load_networks(home: Path, coverage: float = 0.95) -> tuple[Networks, list[str]]:
-    """The shipped network and those of a profile, by name, and a sentence on each that is damaged.
+    """The shipped networks and those of a profile, by name, and a sentence on each that is damaged.
 
     home: the profile's folder. coverage: of the prediction sets, 0 to 1. Raises InputError as
     Recogniser.load does.
     """
-    networks, problems = {SHIPPED: Recogniser.load(coverage=coverage)}, []
+    networks, problems = {DEFAULT: Recogniser.load(coverage=coverage)}, []
     for name, file in first_models(home).items():
         try:
             networks[title_of(name)] = Recogniser.load(file, coverage)
         except InputError as error:
             problems.append(f"{file.parent.name} is left out: {error}")
+    for name in SHIPPED.keys() - {DEFAULT}:
+        networks[name] = Recogniser.load(SHIPPED[name], coverage)
     return networks, problems
 
 
@@ -59,9 +60,10 @@ def page_data(networks: Networks, home: Path, most: int = MOST) -> dict:
     for name, one in networks.items():
         about = {"name": name, "classes": one.class_names, "coverage": one.coverage}
         about |= {"temperature": one.temperature, "threshold": one.threshold}
+        about |= {"refusals": one.refusals, "refuseAbove": one.refuse_above, "byMass": one.by_mass}
         with suppress(InputError):
             held[name] = about | described(one.model)
-    for name in sorted(held, key=lambda name: len(held[name]["packed"])):
+    for name in sorted(held, key=lambda name: (name != DEFAULT, len(held[name]["packed"]))):
         size += len(held[name]["packed"])
         if most and size > most:
             del held[name]

@@ -355,19 +355,31 @@ function makeNetwork({ layers, packed, mean, std, temperature, ...about }) {
     ...Object.fromEntries(Object.entries({ weight, bias, scale, shift }).filter(([, at]) => at)
       .map(([name, at]) => [name, numbers(at)])),
   }));
-  function probabilities(image) { // of 784 bytes, upright, ink bright on 0
+  function look(image) { // 784 bytes, upright, ink bright on 0: probabilities of classes, of refusals
     const values = [{ data: Float32Array.from(image, (value, i) => (value - means[i]) / std), c: 1, h: SIZE, w: SIZE }];
     for (const layer of ready) values.push(LAYERS[layer.op](layer, ...layer.from.map((at) => values[at])));
-    const logits = Array.from(values.at(-1).data, (value) => value / temperature), most = largest(logits);
-    const shares = logits.map((value) => Math.exp(value - most)), all = total(shares);
-    return shares.map((value) => value / all);
+    const logits = Array.from(values.at(-1).data), n = about.classes.length;
+    const every = softmax(logits), shares = softmax(logits.slice(0, n).map((value) => value / temperature));
+    return [shares, every.slice(n)];
   }
-  return { ...about, probabilities };
+  return { ...about, look };
 }
 
-function answerOf(network, image) { // label, ranked alternatives, prediction set
-  const shares = network.probabilities(image);
+function softmax(logits) {
+  const most = largest(logits), powers = logits.map((value) => Math.exp(value - most)), all = total(powers);
+  return powers.map((value) => value / all);
+}
+
+function answerOf(network, image) { // label, ranked alternatives, prediction set; refused: why it is no character
+  const [shares, refusals] = network.look(image);
   const ranked = network.classes.map((name, i) => [name, shares[i]]).sort((a, b) => b[1] - a[1]);
-  const set = ranked.filter(([, share]) => share >= network.threshold).map(([name]) => name);
-  return { label: ranked[0][0], ranked, set: set.length ? set : [ranked[0][0]] };
+  const refused = total(refusals) > network.refuseAbove ? network.refusals[refusals.indexOf(largest(refusals))] : "";
+  let before = 0; // the mass of what is likelier
+  const scores = ranked.map(([, share]) => {
+    const score = network.byMass ? 1 - before : share;
+    before += share;
+    return score;
+  });
+  const set = ranked.filter((_, i) => scores[i] >= network.threshold).map(([name]) => name);
+  return { label: ranked[0][0], ranked, set: set.length ? set : [ranked[0][0]], refused };
 }
