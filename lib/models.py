@@ -61,14 +61,15 @@ def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
     name, class_names = about["network"], about["class_names"]
     n_classes = len(class_names)
     with _refused(path):
-        with torch.device("meta"):  # shapes alone, no memory for what the file may not hold
-            fitting = PreparedNetwork(make_network(name, n_classes), Preparation()).state_dict()
         with safe_open(path, "pt") as file:
             held = {key: file.get_slice(key).get_shape() for key in file.keys()}
-        if held != {key: list(value.shape) for key, value in fitting.items()}:
+        fits = any(shape[:1] == [n_classes] for shape in held.values())  # else no memory is taken
+        model = (
+            PreparedNetwork(make_network(name, n_classes), Preparation()).eval() if fits else None
+        )
+        if not fits or held != {key: list(one.shape) for key, one in model.state_dict().items()}:
             expected = f"the network '{name}' for {n_classes} classes"
             raise ValueError(f"its weights are not those of {expected}")
-        model = PreparedNetwork(make_network(name, n_classes), Preparation()).eval()
         model.load_state_dict(load_file(path))
         white_and_black = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1)
         with torch.no_grad():
