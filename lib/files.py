@@ -34,6 +34,7 @@ PREDICTIONS, CHECKPOINT = "predictions.npz", "checkpoint.pt"
 RATES, RESULTS, FINDINGS = "learning_rates.json", "results.json", "findings"
 REPORT = "report/index.html"
 PRETRAINED = ROOT / "lib" / "reading" / "pretrained"  # networks that come with the repository
+SHIPPED = {name: PRETRAINED / f"{name}.safetensors" for name in ("handwriting", "strokes")}
 PROGRESS = "HANDWRITING_PROGRESS"  # environment variable: where a training writes how far it is
 LIVE_NOTEBOOK = ("JPY_SESSION_NAME", "VSCODE_PID", "COLAB_RELEASE_TAG")  # someone sees the cell
 

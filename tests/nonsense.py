@@ -1,4 +1,4 @@
-"""Pictures of what is no single character, by other means than lib/data/rubbish.py draws them."""
+"""Pictures of what is no single character, by other means than extra/make-a-reader draws it."""
 
 from collections.abc import Iterator
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lib.errors import InputError, not_there, printable
+from lib.files import SHIPPED
 
 CHOICES = {
     "digits": string.digits,
@@ -33,7 +34,7 @@ def predict(
     as_json: bool,
 ) -> None:
     """Prints what each file shows; status 1 if one cannot be read or holds no character."""
-    if profile and (model or network in ("", "handwriting", "strokes")):
+    if profile and (model or not network or network in SHIPPED):
         problem = "name one with --network, too" if not (model or network) else "leave it out here"
         raise InputError(f"--profile {profile} says whose trained network: {problem}.")
     share, prior = read_coverage(coverage), read_prior(among) or None

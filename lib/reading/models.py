@@ -4,10 +4,9 @@ import re
 from pathlib import Path
 
 from lib.errors import InputError
-from lib.files import MODEL, PRETRAINED, outputs_folder
+from lib.files import MODEL, SHIPPED, outputs_folder
 from lib.params import read_profile
 
-SHIPPED = {name: PRETRAINED / f"{name}.safetensors" for name in ("handwriting", "strokes")}
 DEFAULT = "handwriting"
 PLAIN = re.compile(r"([^=]+)-seed(\d+)")  # a run's folder, where it differs in nothing
 

@@ -42,7 +42,7 @@ class Written(BaseModel):
 class Record(BaseModel):
     """What a record must hold to be believed."""
 
-    record: Literal[2]
+    record: Literal[RECORD]
     state: Literal["done", "failed", "running"]
     run: str
     attempt: int
