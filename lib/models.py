@@ -125,6 +125,9 @@ def _check_calibration(calibration: object) -> None:
     numbers = (int, float)  # no truth values
     if type(temperature) not in numbers or not 0.01 <= temperature <= 100:
         raise ValueError("its temperature is not a number from 0.01 to 100")
+    limit = calibration.get("refuse_above", 1)
+    if type(limit) not in numbers or not 0 <= limit <= 1:
+        raise ValueError("its limit for refusing is not a number from 0 to 1")
     if not isinstance(likelihoods, list) or not all(
         type(value) in numbers and 0 <= value <= 1 for value in likelihoods
     ):
