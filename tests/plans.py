@@ -82,6 +82,9 @@ def pretend(step: running.Step, content: str = "{}") -> None:
     finish(step, "done", 1.5)
 
 
+SERVERS = ("resource_tracker", "forkserver")  # multiprocessing's, of the tests themselves
+
+
 class Command:
     """run_all as a process of its own session, with what it prints in `log`."""
 
@@ -120,7 +123,7 @@ def notebook_processes(folder: Path) -> list[psutil.Process]:
     for process in psutil.process_iter():
         try:
             words = " ".join(process.cmdline())
-            own = process.ppid() == os.getpid() and "resource_tracker" in words  # of the tests
+            own = process.ppid() == os.getpid() and any(kept in words for kept in SERVERS)
             if (
                 process.environ().get("HANDWRITING_OUTPUTS") == str(folder)
                 and process.status() != psutil.STATUS_ZOMBIE

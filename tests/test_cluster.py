@@ -17,6 +17,7 @@ from plans import CUSTOM, LENET
 from lib.errors import InputError
 from lib.files import ROOT
 from lib.running import cluster as on_dask
+from lib.running import execute
 from lib.running.cluster import jobs_at_once, process_for, run_steps
 from lib.running.notebook import visible_cards
 from lib.running.plan import EXPLORE, FIND, TRAIN, only_one_run
@@ -69,6 +70,16 @@ def test_a_notebook_computes_with_its_share_of_the_threads(folder):
     code = "import os; assert os.environ['OMP_NUM_THREADS'] == os.environ['MKL_NUM_THREADS'] == '3'"
     plans.write(folder, EXPLORE, code)
     assert states_of(plans.planned(folder)[:1], threads=3) == {"01-explore-data": "done"}
+
+
+def test_of_a_flood_no_more_is_passed_on_than_anyone_reads(folder, capsys):
+    plans.write(folder, EXPLORE, "for i in range(300_000): print('drop', i)")
+    assert states_of(plans.planned(folder)[:1]) == {"01-explore-data": "done"}
+    executed = (folder / "outputs/small/notebooks/01-explore-data.ipynb").read_text()
+    assert "drop 299999" in executed
+    printed = execute.Printed()
+    printed.write("drop\n" * 300_000)
+    assert capsys.readouterr().out.count("drop") == execute.MOST_LINES
 
 
 def test_as_many_notebooks_run_at_once_as_the_cores_or_cards_allow():

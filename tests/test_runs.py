@@ -317,6 +317,12 @@ def test_a_model_with_impossible_likelihoods_is_refused(tmp_path, model, likelih
     )
 
 
+@pytest.mark.parametrize("limit", [-0.1, 1.5, float("nan"), True, None, "0.5", [0.5]])
+def test_a_model_with_an_impossible_limit_for_refusing_is_refused(tmp_path, model, limit):
+    calibration = {"temperature": 1.0, "likelihoods": [], "refuse_above": limit}
+    assert "its limit for refusing" in refused(changed(tmp_path, model, calibration=calibration))
+
+
 @pytest.mark.parametrize("calibration", [None, 1.0, []])
 def test_a_model_without_a_calibration_is_refused(tmp_path, model, calibration):
     file = changed(tmp_path, model, calibration=calibration)

@@ -19,8 +19,8 @@ one_large_image = threading.Lock()  # at a time: together they take no more memo
 FORMATS = ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "AVIF", "PPM"]  # that users have
 Picture = str | Path | Image.Image | np.ndarray
 
-# Sizes are checked here, before anything is decoded.
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Sizes are checked here, before anything is decoded; what is damaged is said in a sentence.
+warnings.filterwarnings("ignore", module="PIL")
 
 
 def read_grey(picture: Picture) -> np.ndarray:

@@ -18,6 +18,7 @@ from lib.params import DataParameters, did_you_mean, load_profile, profile_names
 from lib.report import stale_pages
 
 NETWORKS = "networks"  # the study of every profile
+LARGEST = 50_000_000  # bytes of a notebook that becomes a page
 console = Console(highlight=False)
 
 
@@ -100,7 +101,10 @@ def write_pages(outputs: Path) -> None:
 
     console.print(f"writing {len(stale)} pages")
     for source in track(stale, "writing pages", console=console, transient=True):
-        write_page(outputs, source)
+        if source.stat().st_size < LARGEST:
+            write_page(outputs, source)
+        else:
+            console.print(f"{shown_path(source)} is too large for a page: let it print less")
 
 
 def report(profile: str, settings: list[str]) -> None:

@@ -5,6 +5,7 @@ outputs/<profile>/report/
     notebooks/<step>.html   every other notebook, its code folded
 """
 
+import os
 import re
 from functools import cache
 from pathlib import Path
@@ -39,6 +40,9 @@ def write_page(outputs: Path, notebook: Path) -> Path:
             title = title_of(read_notebook(path), path)
             resources["pages"].setdefault(title, []).append(stem)
     write_whole(page, exporter().from_notebook_node(content, resources)[0])
+    since = notebook.stat().st_mtime  # in the future, if the clock was set back
+    if page.stat().st_mtime <= since:
+        os.utime(page, (since + 1, since + 1))
     return page
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from queue import Queue
@@ -20,6 +21,8 @@ from papermill.translators import PythonTranslator, papermill_translators
 
 from lib.files import ROOT
 from lib.running import kernels
+
+MOST_PRINTED, MOST_LINES = 10_000, 100  # letters at once and lines in a second that are passed on
 
 
 class Explained(PythonTranslator):
@@ -39,11 +42,17 @@ class Explained(PythonTranslator):
 
 
 class Printed:
-    """What a notebook prints, line by line, as events."""
+    """What a notebook prints, line by line, as events; of a flood no more than anyone reads."""
+
+    next_second, lines = 0.0, 0
 
     def write(self, text: str) -> None:
-        for line in filter(str.strip, text.splitlines()):
-            tell({"printed": line})
+        if time.monotonic() >= self.next_second:
+            self.next_second, self.lines = time.monotonic() + 1, 0
+        for line in filter(str.strip, text[:MOST_PRINTED].splitlines()):
+            self.lines += 1
+            if self.lines <= MOST_LINES:
+                tell({"printed": line})
 
     def flush(self) -> None:
         pass

@@ -155,7 +155,7 @@ def watch(step: Step, process: NotebookProcess, report, stopped) -> str:
             if "ended" in event:
                 return describe_failure(step, event["problem"]) if event["problem"] else ""
             report(event if "printed" in event else event | {"memory": process.memory()})
-        if process.progress.exists() and process.progress.stat().st_mtime > latest:
+        if process.progress.exists() and process.progress.stat().st_mtime != latest:
             latest = process.progress.stat().st_mtime
             with suppress(ValueError):  # caught half-written: there will be another
                 report(json.loads(process.progress.read_text()) | {"memory": process.memory()})

@@ -1,15 +1,19 @@
 """`python tests/faults MINUTES [SEED]`: the fault bench with new seeds until the time is over.
 
-Each round tries as many inputs as the sample of `invoke test --all`, and says how many tests have
-passed; half an hour or more begins with kills. What broke something lies in fuzz-found/, and
-hypothesis tries it first the next time. The status is 1 if there was any.
+Each round tries as many inputs as the sample of `invoke test --all`, and says how many there were.
+Half an hour or more begins with forty kills, an hour or more also with a hundred times all commands
+at once. What broke something lies in fuzz-found/, and hypothesis tries it first the next time. The
+status is 1 if there was any: an exception that is not ours, ten seconds without an answer, more
+than 1 GiB, a half-written file, a process left behind.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,24 +21,31 @@ EXAMPLES = 100  # percent of what `invoke test --all` tries
 
 
 def main(minutes: float, seed: int) -> int:
-    began = time.monotonic()
+    began, first, inputs, memory = time.monotonic(), seed, Counter(), 0
     command = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-n", str(os.cpu_count())]
-    command += ["-p", "no:cacheprovider", "--tb=line"]
+    command += ["-p", "no:cacheprovider", "--tb=short", "--show-capture=no"]
     environment = os.environ | {"FUZZ_EXAMPLES": str(EXAMPLES), "OMP_NUM_THREADS": "1"}
-    parts = ["tests/faults/test_kills.py"] * (minutes >= 30)  # forty kills: ten minutes and more
+    parts = ["test_at_once.py"] * (minutes >= 60) + ["test_kills.py"] * (minutes >= 30)
     while time.monotonic() - began < 60 * minutes:
-        part = parts.pop() if parts else "tests/faults/test_faults.py"
+        part = parts.pop() if parts else "test_faults.py"
         done = subprocess.run(
-            [*command, f"--hypothesis-seed={seed}", part],
+            [*command, f"--hypothesis-seed={seed}", f"tests/faults/{part}"],
             cwd=ROOT, env=environment, capture_output=True, text=True,
         )  # fmt: skip
-        passed = (re.findall(r"(\d+) passed", done.stdout) or ["no"])[-1]
-        spent = (time.monotonic() - began) / 60
-        print(f"seed {seed}: {passed} tests passed after {spent:.0f} minutes", flush=True)
-        if done.returncode:
-            print(done.stdout[-20_000:])
+        tried = re.findall(r"^tried: (.+)", done.stdout, re.M)
+        if done.returncode or not tried:
+            print(done.stdout[-20_000:], done.stderr[-2_000:])
             return 1
+        tried = json.loads(tried[-1])
+        inputs.update(tried["inputs"])
+        memory = max(memory, tried["memory"])
+        spent = (time.monotonic() - began) / 60
+        said = f"{inputs.total():,} inputs, at most {memory / 2**20:.2f} GiB for one"
+        print(f"seed {seed}: no defect after {spent:.0f} minutes, {said}", flush=True)
         seed += 1
+    print(f"seeds {first} to {seed - 1}:")
+    for name, count in inputs.most_common():
+        print(f"{count:8,} {name.removeprefix('test_').replace('_', ' ')}")
     return 0
 
 

@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections import Counter
+from functools import wraps
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +15,33 @@ from lib.errors import InputError
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))  # of each test; 0: the sample with a fixed seed
 FOUND = Path(os.environ.get("FUZZ_FOUND", "fuzz-found"))  # inputs that broke something
+COUNTS = Counter()  # inputs tried by this process, by test
+MEMORY = [0]  # kilobytes that a test took at most
 QUIET = {"suppress_health_check": list(HealthCheck), "deadline": 10_000 if EXAMPLES else None}
 SAMPLE = Path(__file__).parent.parent / "samples" / "3.png"
 
 
 def tried(times: int):
-    """Settings of a test: `times` examples in the sample, so many times FUZZ_EXAMPLES in a fuzz."""
+    """Settings of a test: `times` examples in the sample, so many times FUZZ_EXAMPLES in a fuzz.
+
+    Each one is counted in COUNTS.
+    """
+    chosen = settings(max_examples=times, derandomize=True, database=None, **QUIET)
     if EXAMPLES:
-        return settings(max_examples=max(1, times * EXAMPLES // 100), print_blob=True, **QUIET)
-    return settings(max_examples=times, derandomize=True, database=None, **QUIET)
+        chosen = settings(max_examples=max(1, times * EXAMPLES // 100), print_blob=True, **QUIET)
+
+    def counted(test):
+        inner = test.hypothesis.inner_test
+
+        @wraps(inner)
+        def once(*args, **kwargs):
+            COUNTS[test.__name__] += 1
+            return inner(*args, **kwargs)
+
+        test.hypothesis.inner_test = once
+        return chosen(test)
+
+    return counted
 
 
 @st.composite

@@ -52,6 +52,7 @@ EVERY = [*product(WHO, [signal.SIGTERM, signal.SIGKILL], range(5))]
 
 @pytest.mark.parametrize(("who", "sent", "moment"), EVERY if hostile.EXAMPLES else SAMPLE)
 def test_the_same_command_ends_well_after_a_kill(who, sent, moment, folder, expected):
+    hostile.COUNTS["kills"] += 1
     slowed(folder)
     command = plans.Command(folder)
     command.wait_for("started")
@@ -93,6 +94,7 @@ def test_a_full_disk_at_any_write_loses_nothing(folder, expected, monkeypatch):
     monkeypatch.setattr(os, "fsync", fsync)
     while fails_at < 40:
         fails_at, written = fails_at + (1 if hostile.EXAMPLES else 4), 0
+        hostile.COUNTS["full disks"] += 1
         try:
             plans.run_all(folder, jobs=1, force=True)
         except InputError as error:
