@@ -16,13 +16,15 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from lib.running import n_cores
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = 100  # percent of what `invoke test --all` tries
 
 
 def main(minutes: float, seed: int) -> int:
     began, first, inputs, memory = time.monotonic(), seed, Counter(), 0
-    command = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-n", str(os.cpu_count())]
+    command = [sys.executable, "-W", "ignore", "-m", "pytest", "-q", "-n", str(n_cores())]
     command += ["-p", "no:cacheprovider", "--tb=short", "--show-capture=no"]
     environment = os.environ | {"FUZZ_EXAMPLES": str(EXAMPLES), "OMP_NUM_THREADS": "1"}
     parts = ["test_at_once.py"] * (minutes >= 60) + ["test_kills.py"] * (minutes >= 30)
