@@ -18,7 +18,6 @@ from lib.params import DataParameters, did_you_mean, load_profile, profile_names
 from lib.report import stale_pages
 
 NETWORKS = "networks"  # the study of every profile
-LARGEST = 50_000_000  # bytes of a notebook that becomes a page
 console = Console(highlight=False)
 
 
@@ -101,10 +100,7 @@ def write_pages(outputs: Path) -> None:
 
     console.print(f"writing {len(stale)} pages")
     for source in track(stale, "writing pages", console=console, transient=True):
-        if source.stat().st_size < LARGEST:
-            write_page(outputs, source)
-        else:
-            console.print(f"{shown_path(source)} is too large for a page: let it print less")
+        write_page(outputs, source)
 
 
 def report(profile: str, settings: list[str]) -> None:

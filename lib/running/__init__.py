@@ -4,6 +4,7 @@ Behind it: `plan` and `studies` say what there is to run, `staleness` what has c
 runs one notebook in a process of its own, `cluster` many at a time, `progress` shows it.
 """
 
+# ruff: noqa: F401  these are the names for others
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,10 +25,6 @@ from lib.running.plan import (
     share_of_cores,
 )
 from lib.running.staleness import read_record, reasons
-
-__all__ = ["NOTEBOOKS", "REPORT_NOTEBOOK", "Outcome", "Step", "is_running", "n_cores"]
-__all__ += ["notebook_named", "only_one_run", "parameters_of", "plan", "read_record", "reasons"]
-__all__ += ["run_all"]
 
 
 def run_all(

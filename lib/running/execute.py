@@ -23,6 +23,7 @@ from lib.files import ROOT
 from lib.running import kernels
 
 MOST_PRINTED, MOST_LINES = 10_000, 100  # letters at once and lines in a second that are passed on
+MOST_KEPT = 1_000_000  # letters that a cell prints and that are kept in its notebook
 
 
 class Explained(PythonTranslator):
@@ -32,13 +33,11 @@ class Explained(PythonTranslator):
 
     @classmethod
     def codify(cls, parameters: dict, comment: str = "") -> str:
-        lines = {name: cls.assign(name, cls.translate(value)) for name, value in parameters.items()}
-        width = min(max(map(len, lines.values()), default=0), 40)
-        explained = [
-            f"{line:{width}}  # {cls.origins.get(name, 'default')}\n"
-            for name, line in lines.items()
-        ]
-        return "".join(["# What this run was given, and where each value comes from\n", *explained])
+        lines = ["# What this run was given, and where each value comes from\n"]
+        for name, value in parameters.items():
+            line = cls.assign(name, cls.translate(value))
+            lines.append(f"{line:40}  # {cls.origins.get(name, 'default')}\n")
+        return "".join(lines)
 
 
 class Printed:
@@ -83,6 +82,16 @@ def execute(step: dict, manager: type) -> str:
     async def on_cell_start(cell, cell_index):  # a hook of nbclient's
         tell({"cell": cell_index + 1, "cells": n_cells + 1})
 
+    async def on_cell_executed(cell, cell_index, execute_reply):  # before it is written
+        room = MOST_KEPT
+        for output in [output for output in cell.outputs if output.output_type == "stream"]:
+            if len(output.text) > room:
+                output.text = output.text[:room] + "\n... cut off here: too much is printed\n" * (
+                    room > 0
+                )
+            room = max(0, room - len(output.text))
+        cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+
     try:
         papermill.execute_notebook(
             notebook,
@@ -95,6 +104,7 @@ def execute(step: dict, manager: type) -> str:
             stdout_file=Printed(),
             kernel_manager_class=manager,
             on_cell_start=on_cell_start,
+            on_cell_executed=on_cell_executed,
         )
     except Exception as error:  # whatever it is becomes the step's failure
         return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
