@@ -8,11 +8,60 @@ import pytest
 from lib.data import load_data
 from lib.data.classes import BYCLASS
 from lib.errors import InputError
-from lib.files import PRETRAINED
+from lib.files import PRETRAINED, read_json
 from lib.menu import storing
 from lib.reading import Recogniser
 from lib.reading.models import SHIPPED
 from lib.wording import percent
+
+MEASURED = {  # a line of the README: what of measured.json it shows
+    "EMNIST, 62 classes, mean recall": ("EMNIST", "mean recall"),
+    "the same, with EMNIST's frequencies as a prior": ("EMNIST", "with its frequencies"),
+    "its digits, likeliest of ten": ("EMNIST", "digits"),
+    "its letters, case folded, likeliest of 26": ("EMNIST", "letters"),
+    "photographs, 62 classes": ("photographs", "62-way"),
+    "photographs, case folded": ("photographs", "case folded"),
+    "photographs, right one among the first three": ("photographs", "top 3"),
+    "MNIST, likeliest of ten": ("NIST", "MNIST"),
+    "capitals, likeliest of 26": ("NIST", "capitals"),
+    "calibration error, EMNIST with the prior": ("EMNIST", "calibration error"),
+    "calibration error, photographs": ("photographs", "calibration error"),
+    "95 % sets that hold the right one, EMNIST": ("EMNIST", "in the set"),
+    "95 % sets that hold the right one, photographs": ("photographs", "in the set"),
+    "classes in a set, EMNIST": ("EMNIST", "size of a set"),
+    "classes in a set, photographs": ("photographs", "size of a set"),
+    "characters refused, EMNIST": ("EMNIST", "refused"),
+    "characters refused, photographs": ("photographs", "refused"),
+    "zigzags refused": ("zigzags", "refused"),
+    "loops refused": ("scribbles", "refused"),
+    "stars and wheels refused": ("shapes", "refused"),
+    "letters of other scripts refused": ("scripts", "refused"),
+    "pieces of photographs refused": ("pieces_of_photographs", "refused"),
+    "AUROC, zigzags": ("zigzags", "AUROC"),
+    "AUROC, loops": ("scribbles", "AUROC"),
+    "AUROC, stars and wheels": ("shapes", "AUROC"),
+    "AUROC, letters of other scripts": ("scripts", "AUROC"),
+    "AUROC, pieces of photographs": ("pieces_of_photographs", "AUROC"),
+    "pairs beside each other called several": ("pairs beside", "several"),
+    "pairs above each other called several": ("pairs above", "several"),
+    "of 30 zigzags, those with a letter above 70 %": ("thirty zigzags", "over 70 %"),
+}
+
+
+def shown(key, value):
+    if key == "over 70 %":
+        return f"{value:.0f}"
+    return f"{value:.3f}" if key == "AUROC" else f"{value:.1f}" if "size" in key else percent(value)
+
+
+def test_the_readme_says_what_was_measured():
+    """How well they read is measured by tests/real, which writes measured.json."""
+    measured = read_json(PRETRAINED / "measured.json")
+    lines = ["| | `handwriting` | `strokes` |\n|---|---|---|\n"]
+    for line, (part, key) in MEASURED.items():
+        cells = (shown(key, measured[name][part][key]) for name in ("handwriting", "strokes"))
+        lines.append(f"| {line} | {' | '.join(cells)} |\n")
+    assert "".join(lines) in (PRETRAINED / "README.md").read_text(), "".join(lines)
 
 
 def card_of(name):
