@@ -57,16 +57,17 @@ def run_all(
         from lib.training import tracking  # fastai takes seconds
 
         tracking(loaded.tracker, outputs)  # says so at once if its library is missing
-    outcomes = running.run_all(
-        loaded, checksum_of, int(jobs or 0), chosen, scheduler, force, notebooks
-    )
-    summarise(outcomes, profile, outputs, chosen)
-    reported = chosen in ("", running.REPORT_NOTEBOOK)
-    if reported:
-        write_pages(outputs)
-    console.print(f"\nnotebooks and results: {shown_path(outputs)}", soft_wrap=True)
-    if reported and (page := outputs / REPORT).exists():
-        console.print(f"report, to open in a browser: {shown_path(page)}", soft_wrap=True)
+    with running.only_one_run(loaded.outputs):  # until all is said: nobody cleans it away before
+        outcomes = running.run_all(
+            loaded, checksum_of, int(jobs or 0), chosen, scheduler, force, notebooks
+        )
+        summarise(outcomes, profile, outputs, chosen)
+        reported = chosen in ("", running.REPORT_NOTEBOOK)
+        if reported:
+            write_pages(outputs)
+        console.print(f"\nnotebooks and results: {shown_path(outputs)}", soft_wrap=True)
+        if reported and (page := outputs / REPORT).exists():
+            console.print(f"report, to open in a browser: {shown_path(page)}", soft_wrap=True)
     if any(outcome.state == "failed" for outcome in outcomes.values()):
         sys.exit(1)
 

@@ -208,7 +208,8 @@ def only_one_run(outputs: str, last: bool = False) -> Iterator[None]:
     lock = _lock(outputs)
     check_writable(lock.parent)
     try:
-        with FileLock(lock, timeout=1):  # `status` holds it for a moment
+        # `status` holds it for a moment; this process may take it again
+        with FileLock(lock, timeout=1, is_singleton=True):
             yield
             if last and os.name == "posix":  # Windows deletes no open file
                 lock.unlink()
