@@ -1,5 +1,6 @@
 """What hypothesis draws for the fault bench: damaged files, odd values; what must come of them."""
 
+import faulthandler
 import io
 import os
 from collections import Counter
@@ -13,22 +14,22 @@ from PIL import Image
 
 from lib.errors import InputError
 
-EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 0))  # of each test; 0: the sample with a fixed seed
+FUZZ = os.environ.get("FUZZ", "")  # a seed; empty: the sample of `invoke test --all`
 FOUND = Path(os.environ.get("FUZZ_FOUND", "fuzz-found"))  # inputs that broke something
 COUNTS = Counter()  # inputs tried by this process, by test
 MEMORY = [0]  # kilobytes that a test took at most
-QUIET = {"suppress_health_check": list(HealthCheck), "deadline": 10_000 if EXAMPLES else None}
+QUIET = {"suppress_health_check": list(HealthCheck), "deadline": 10_000 if FUZZ else None}
 SAMPLE = Path(__file__).parent.parent / "samples" / "3.png"
 
 
 def tried(times: int):
-    """Settings of a test: `times` examples in the sample, so many times FUZZ_EXAMPLES in a fuzz.
+    """Settings of a test of `times` inputs: always the same ones, in a fuzz new ones.
 
-    Each one is counted in COUNTS.
+    Each is counted in COUNTS. One that takes a minute ends the process, and says where it was.
     """
     chosen = settings(max_examples=times, derandomize=True, database=None, **QUIET)
-    if EXAMPLES:
-        chosen = settings(max_examples=max(1, times * EXAMPLES // 100), print_blob=True, **QUIET)
+    if FUZZ:
+        chosen = settings(max_examples=times, print_blob=True, **QUIET)
 
     def counted(test):
         inner = test.hypothesis.inner_test
@@ -36,7 +37,11 @@ def tried(times: int):
         @wraps(inner)
         def once(*args, **kwargs):
             COUNTS[test.__name__] += 1
-            return inner(*args, **kwargs)
+            faulthandler.dump_traceback_later(60, exit=True)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
 
         test.hypothesis.inner_test = once
         return chosen(test)
@@ -46,7 +51,7 @@ def tried(times: int):
 
 @st.composite
 def damaged(draw, whole: bytes) -> bytes:
-    """A file, up to six times cut, zeroed, overwritten, repeated or changed in a bit."""
+    """A file, up to six times cut, zeroed, overwritten, repeated, or with flipped bits."""
     content = bytearray(whole)
     for _ in range(draw(st.integers(1, 6))):
         at, size = draw(st.integers(0, len(content))), draw(st.integers(1, 64))
@@ -110,7 +115,7 @@ def arrays(draw) -> np.ndarray:
     with np.errstate(all="ignore"):
         values = random.random(shape) * scale if draw(st.booleans()) else np.full(shape, scale)
         dtype = draw(st.sampled_from(DTYPES))
-        return np.nan_to_num(values).astype(dtype) if dtype in ("M8[s]",) else values.astype(dtype)
+        return np.nan_to_num(values).astype(dtype) if dtype == "M8[s]" else values.astype(dtype)
 
 
 def one_sentence(error: InputError) -> None:
@@ -120,6 +125,6 @@ def one_sentence(error: InputError) -> None:
 
 
 def kept(name: str, content: bytes) -> None:
-    """Writes down what broke something, to be repeated: move it into tests/faults/corpus."""
+    """Writes down what broke something, to be repeated; images can go into tests/faults/corpus."""
     FOUND.mkdir(parents=True, exist_ok=True)
     (FOUND / name).write_bytes(content)

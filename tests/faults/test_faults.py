@@ -40,9 +40,10 @@ REFERENCE, RUN = ROOT / "outputs" / "reference", "custom-seed0"
 def fine(kind: str, content: bytes = b""):
     """An InputError of one sentence is fine; of anything else the content is kept, to repeat it."""
     try:
-        yield
-    except InputError as error:
-        one_sentence(error)
+        try:
+            yield
+        except InputError as error:
+            one_sentence(error)
     except Exception:
         kept(f"{kind}-{md5(content).hexdigest()[:8]}", content)
         raise
@@ -56,7 +57,10 @@ def read(picture, kind: str = "image", content: bytes = b"") -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("faults")
+    home = tmp_path_factory.mktemp("faults")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HANDWRITING_DATA", str(home / "data"))
+        yield home
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.name)
