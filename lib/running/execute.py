@@ -24,6 +24,7 @@ from lib.running import kernels
 
 MOST_PRINTED, MOST_LINES = 10_000, 100  # letters at once and lines in a second that are passed on
 MOST_KEPT = 1_000_000  # letters that a cell prints and that are kept in its notebook
+CUT = "\n... cut off here: too much is printed\n"
 
 
 class Explained(PythonTranslator):
@@ -83,14 +84,15 @@ def execute(step: dict, manager: type) -> str:
         tell({"cell": cell_index + 1, "cells": n_cells + 1})
 
     async def on_cell_executed(cell, cell_index, execute_reply):  # before it is written
-        room = MOST_KEPT
-        for output in [output for output in cell.outputs if output.output_type == "stream"]:
-            if len(output.text) > room:
-                output.text = output.text[:room] + "\n... cut off here: too much is printed\n" * (
-                    room > 0
-                )
-            room = max(0, room - len(output.text))
-        cell.outputs = [output for output in cell.outputs if output.get("text") != ""]
+        room, kept = MOST_KEPT, []
+        for output in cell.outputs:
+            size = len(output.get("text", ""))
+            if size > room:
+                output.text = output.text[:room] + CUT
+            if room > 0 or not size:
+                kept.append(output)
+            room -= size
+        cell.outputs = kept
 
     try:
         papermill.execute_notebook(
