@@ -24,7 +24,6 @@ from lib.running import kernels
 
 MOST_PRINTED, MOST_LINES = 10_000, 100  # letters at once and lines in a second that are passed on
 MOST_KEPT = 1_000_000  # letters that a cell prints and that are kept in its notebook
-CUT = "\n... cut off here: too much is printed\n"
 
 
 class Explained(PythonTranslator):
@@ -88,7 +87,7 @@ def execute(step: dict, manager: type) -> str:
         for output in cell.outputs:
             size = len(output.get("text", ""))
             if size > room:
-                output.text = output.text[:room] + CUT
+                output.text = output.text[:room] + "\n... cut off here: too much is printed\n"
             if room > 0 or not size:
                 kept.append(output)
             room -= size

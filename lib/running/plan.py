@@ -208,8 +208,7 @@ def only_one_run(outputs: str, last: bool = False) -> Iterator[None]:
     lock = _lock(outputs)
     check_writable(lock.parent)
     try:
-        # `status` holds it for a moment; this process may take it again
-        with FileLock(lock, timeout=1, is_singleton=True):
+        with FileLock(lock, timeout=1, is_singleton=True):  # `status` holds it for a moment
             yield
             if last and os.name == "posix":  # Windows deletes no open file
                 lock.unlink()
