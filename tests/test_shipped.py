@@ -44,6 +44,8 @@ MEASURED = {  # a line of the README: what of measured.json it shows
     "AUROC, pieces of photographs": ("pieces_of_photographs", "AUROC"),
     "pairs beside each other called several": ("pairs beside", "several"),
     "pairs above each other called several": ("pairs above", "several"),
+    "pairs beside each other refused": ("pairs beside", "refused"),
+    "pairs above each other refused": ("pairs above", "refused"),
     "of 30 zigzags, those with a letter above 70 %": ("thirty zigzags", "over 70 %"),
 }
 
