@@ -4,6 +4,7 @@ import json
 
 import plans
 import pytest
+from filelock import FileLock
 from plans import CUSTOM
 
 from lib import running
@@ -303,6 +304,9 @@ def test_a_notebook_without_a_study_for_it_is_refused(folder):
 def test_the_lock_lies_beside_the_folder_and_goes_with_the_last_command(folder, tmp_path):
     with running.only_one_run("outputs/small"):
         assert [path.name for path in (tmp_path / "outputs").iterdir()] == [".small.lock"]
+        with running.only_one_run("outputs/small"):  # the same process may take it again
+            assert running.is_running("outputs/small")
+    with FileLock(tmp_path / "outputs/.small.lock"):  # as another process holds it
         with pytest.raises(InputError, match="Another command is running outputs/small: wait"):
             plans.run_all(folder)
     with running.only_one_run("outputs/small", last=True):
