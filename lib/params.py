@@ -53,8 +53,7 @@ class Parameters(BaseModel):
     def refuse_booleans(cls, values: dict) -> dict:
         for name, value in values.items():
             if isinstance(value, bool):
-                said = str(value).lower()
-                raise ValueError(f"{name} is {said}, which is neither a number nor a name")
+                raise ValueError(f"{name} is {str(value).lower()}, which is no number and no name")
         return values
 
 
@@ -123,8 +122,7 @@ class TrainingSettings(Parameters):
     @model_validator(mode="after")
     def keep_one_kind_of_weights(self):
         if self.patience and self.average:
-            problem = "patience keeps the best weights and average the mean of all"
-            raise ValueError(f"{problem}: set one of them to 0")
+            raise ValueError("patience keeps the best, average the mean: set one of them to 0")
         return self
 
 
@@ -186,18 +184,20 @@ def check(model: type[Parameters], values: dict[str, Any], origins: dict[str, st
     """
     try:
         return model(**values)
+    except UnicodeEncodeError:  # half of a letter, which pydantic cannot say
+        raise InputError("A parameter holds what is no text in UTF-8: write it anew.") from None
     except ValidationError as error:
-        first = error.errors()[0]
+        first, *_ = error.errors()
     key, message = ".".join(map(str, first["loc"])), first["msg"]
+    said = f"{key} is {reprlib.repr(first['input']):.60}"
     if first["type"] == "extra_forbidden":
         problem = f"there is no parameter '{key}'{did_you_mean(key, model.model_fields)}"
     elif first["type"] == "value_error":
         problem = str(first["ctx"]["error"])
     elif message.startswith("Input should be "):
-        expected = message.removeprefix("Input should be ")
-        problem = f"{key} is {reprlib.repr(first['input']):.60}, but it must be {expected}"
+        problem = f"{said}, {message.replace('Input should be', 'but it must be')}"
     else:
-        problem = f"{key} is {reprlib.repr(first['input']):.60}: {message[0].lower()}{message[1:]}"
+        problem = f"{said}: {message[0].lower()}{message[1:]}"
     origin = (origins or {}).get(key.split(".")[0], "")
     raise InputError(f"{origin}{problem}{'' if problem[-1] in '?.' else '.'}")
 

@@ -15,7 +15,7 @@ import numpy as np
 import plans
 import pytest
 from hostile import arrays, damaged, kept, one_sentence, tried
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lib import runs
@@ -150,6 +150,7 @@ VALUES = st.one_of(
 
 @tried(500)
 @given(st.sampled_from(KEYS) | st.text(max_size=20), VALUES)
+@example("networks", '["\\uD800"]')
 def test_a_parameter_of_any_value(key, value):
     with fine("parameter", f"{key}={value}".encode(errors="replace")):
         load_profile("small", [f"{key}={value}"])
