@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from lib.errors import InputError
 from lib.files import CHECKPOINT, ROOT, outputs_folder, read_json, write_json
@@ -46,8 +46,8 @@ class Record(BaseModel):
     state: Literal["done", "failed", "running"]
     run: str
     attempt: int
-    seconds: float | None
-    ended: float = 0.0
+    seconds: float | None = Field(ge=0, le=1e8)
+    ended: float = Field(0.0, ge=0, le=1e11)
     problem: str = ""
     parameters: dict[str, Any]
     depends: dict[str, dict[str, Any]]
