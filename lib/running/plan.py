@@ -200,10 +200,10 @@ def n_cores() -> int:
 
 @contextmanager
 def only_one_run(outputs: str, last: bool = False) -> Iterator[None]:
-    """InputError if another command runs this profile; the lock goes when its holder dies.
+    """InputError if another process runs this profile; the lock goes when its holder dies.
 
-    It lies beside the folder, so that deleting the folder asks for it as well. `last`: its file is
-    deleted in the end, while it is held: whoever waits for it then waits for a new one.
+    The same one may take it again. It lies beside the folder: deleting that asks for it. `last`:
+    its file is deleted in the end, while it is held: who waits for it then waits for a new one.
     """
     lock = _lock(outputs)
     check_writable(lock.parent)
