@@ -27,6 +27,16 @@ def draw(path, kind, rng):
     Image.fromarray(picture).save(path)
 
 
+def run_all(folder, profile, *settings):
+    """What `run-all` prints for a profile, and leaves in a folder."""
+    places = {"HANDWRITING_OUTPUTS": str(folder), "HANDWRITING_DATA": str(folder / "data")}
+    command = [sys.executable, "-m", "invoke", "run-all", "--profile", profile]
+    command += [word for setting in settings for word in ("--set", setting)]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | places, capture_output=True, text=True
+    )
+
+
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
     """What `run-all --profile folder` printed and left, twice."""
@@ -34,17 +44,8 @@ def ran(tmp_path_factory):
     for kind in ("bar", "ring", "cross"):
         for number in range(12):
             draw(folder / "letters" / kind / f"{number}.png", kind, rng)
-    environment = os.environ | {
-        "HANDWRITING_OUTPUTS": str(folder),
-        "HANDWRITING_DATA": str(folder / "data"),
-    }
     settings = [f"folder={folder / 'letters'}", "networks=[custom]", "epochs=6", "batch_size=8"]
-    command = [sys.executable, "-m", "invoke", "run-all", "--profile", "folder"]
-    command += [word for setting in settings for word in ("--set", setting)]
-    runs = [
-        subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-        for _ in range(2)
-    ]
+    runs = [run_all(folder, "folder", *settings) for _ in range(2)]
     return folder / "outputs" / "folder", runs
 
 
@@ -70,3 +71,11 @@ def test_the_paths_come_last(ran):
 def test_the_second_time_nothing_is_run(ran):
     _, (_, second) = ran
     assert "nothing has changed" in second.stdout and second.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_default_profile_goes_through_with_one_seed_and_little_to_learn_from(tmp_path):
+    little = ["networks=[custom]", "per_class=20", "test_per_class=5", "epochs=1"]
+    done = run_all(tmp_path, "strokes", *little, "learning_rate=0.01")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "07-transfer-learning: done" in done.stdout
