@@ -25,24 +25,20 @@ class RandomDistortion(Transform):
 
     def encodes(self, images: TensorImageBW):
         x = images.as_subclass(torch.Tensor).unsqueeze(1).float()  # (B, 1, 28, 28)
-        maps = self.matrices(len(x), x.device)
+        drawn = torch.randn(6, len(x), device=x.device) * self.affine
+        turn, slant, scale_x, scale_y, shift_x, shift_y = drawn
+        turn, slant, wide, high = turn * math.radians(5), slant * 0.08, 1.06**scale_x, 1.06**scale_y
+        cos, sin = turn.cos(), turn.sin()
+        to_x = [wide * cos, high * (slant * cos - sin), shift_x / 14]  # half an image is 1
+        to_y = [wide * sin, high * (slant * sin + cos), shift_y / 14]
+        maps = torch.stack([*to_x, *to_y], dim=1).view(-1, 2, 3)
         grid = F.affine_grid(maps, x.shape, align_corners=False)  # (B, 28, 28, 2)
-        if self.warp:  # half an image is 1
+        if self.warp:
             points = torch.randn(len(x), 2, 5, 5, device=x.device) * self.warp / 14
             bent = F.interpolate(points, x.shape[2:], mode="bilinear", align_corners=True)
             grid = grid + bent.permute(0, 2, 3, 1)
         moved = F.grid_sample(x, grid, align_corners=False)
         return TensorImageBW(moved.squeeze(1).round_().to(torch.uint8))
-
-    def matrices(self, n: int, device: torch.device) -> torch.Tensor:
-        """n random affine maps (n, 2, 3), in units in which an image spans -1 to 1."""
-        drawn = torch.randn(6, n, device=device) * self.affine
-        turn, slant, scale_x, scale_y, shift_x, shift_y = drawn
-        turn, slant, wide, high = turn * math.radians(5), slant * 0.08, 1.06**scale_x, 1.06**scale_y
-        cos, sin = turn.cos(), turn.sin()
-        x = [wide * cos, high * (slant * cos - sin), shift_x / 14]
-        y = [wide * sin, high * (slant * sin + cos), shift_y / 14]
-        return torch.stack([*x, *y], dim=1).view(n, 2, 3)
 
 
 class RandomErasing(Transform):

@@ -21,8 +21,7 @@ class Characters:
     """
 
     def __init__(self, images, labels, class_names: list[str], split_idx: int, device=None):
-        self.split_idx, self.device = split_idx, device
-        self.vocab = CategoryMap(class_names, sort=False)
+        self.split_idx, self.vocab = split_idx, CategoryMap(class_names, sort=False)
         self.images, self.labels = images, labels
         if device is not None:
             self.images = torch.tensor(images, device=device)
@@ -32,12 +31,8 @@ class Characters:
         return len(self.labels)
 
     def __getitem__(self, index):
-        """An index or an array of them to (uint8 (..., 28, 28), int64 (...))."""
-        if self.device is not None:
-            index = torch.as_tensor(index, device=self.device)
-            return TensorImageBW(self.images[index]), TensorCategory(self.labels[index])
-        labels = torch.as_tensor(np.take(self.labels, index), dtype=torch.int64)
-        return TensorImageBW(np.take(self.images, index, axis=0)), TensorCategory(labels)
+        """An array of indices (B,) to (uint8 (B, 28, 28), int64 (B,))."""
+        return TensorImageBW(self.images[index]), TensorCategory(self.labels[index])
 
     def decode(self, item, full: bool = True):
         image, label = item
@@ -68,9 +63,8 @@ class ArrayLoader(TfmdDL):
         self.randomize()
         self.before_iter()
         order = self.get_idxs()
-        end = self.n // self.bs * self.bs if self.drop_last else self.n
-        for start in range(0, end, self.bs):
-            batch = self.dataset[order[start : min(start + self.bs, end)]]
+        for start in range(0, len(self) * self.bs, self.bs):
+            batch = self.dataset[order[start : start + self.bs]]
             yield self.after_batch(to_device(batch, self.device))
         self.after_iter()
 

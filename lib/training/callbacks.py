@@ -16,10 +16,13 @@ from fastai.torch_core import to_device
 from lib.errors import InputError
 
 
-def only_in_training(callback: Callback) -> None:
-    """As a callback's `before_fit`: silent for the learning-rate finder and for predictions."""
-    learn = callback.learn
-    callback.run = not hasattr(learn, "lr_finder") and not hasattr(learn, "gather_preds")
+class InTraining(Callback):
+    """Goes after the recorder, and is silent for the learning-rate finder and for predictions."""
+
+    order = ProgressCallback.order
+
+    def before_fit(self):
+        self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self.learn, "gather_preds")
 
 
 class TrainLoss(Metric):
@@ -41,11 +44,8 @@ class TrainLoss(Metric):
             self.value = learn.loss_func(learn.model(xb), yb).mean().item()
 
 
-class PlainProgress(Callback):
+class PlainProgress(InTraining):
     """One line of text per epoch, for logs and for notebooks that nobody watches."""
-
-    order = ProgressCallback.order
-    before_fit = only_in_training
 
     def after_epoch(self):
         _, valid_loss, valid_accuracy, train_loss = self.recorder.values[-1]
@@ -56,11 +56,8 @@ class PlainProgress(Callback):
         )
 
 
-class ReportProgress(Callback):
+class ReportProgress(InTraining):
     """Says in a small file, at most twice a second, how far a training is, for who runs it."""
-
-    order = ProgressCallback.order  # after the recorder
-    before_fit = only_in_training
 
     def __init__(self, path: Path):
         self.path, self.wrote, self.known = path, 0.0, {}
@@ -79,11 +76,8 @@ class ReportProgress(Callback):
         self.path.write_text(json.dumps(told | {"epochs": self.n_epoch} | self.known))
 
 
-class StopAtNaN(Callback):
+class StopAtNaN(InTraining):
     """Ends a training whose loss is no longer a number, with the sentence that says what to do."""
-
-    order = ProgressCallback.order
-    before_fit = only_in_training
 
     def after_epoch(self):
         if not all(map(math.isfinite, self.recorder.values[-1][:2])):
@@ -93,7 +87,7 @@ class StopAtNaN(Callback):
             )
 
 
-class AverageWeights(Callback):
+class AverageWeights(InTraining):
     """Keeps an exponential average of weights and batch-norm statistics, validates and leaves it.
 
     Its decay, (1 + n) / (10 + n) after n steps, rises to `decay`: fresh weights are soon forgotten.
@@ -105,7 +99,7 @@ class AverageWeights(Callback):
         self.decay, self.steps, self.averages = decay, 0, None
 
     def before_fit(self):
-        only_in_training(self)
+        super().before_fit()
         self.steps, self.averages = 0, deepcopy(self.model.state_dict())
 
     def after_batch(self):
