@@ -2,7 +2,6 @@
 
 import io
 import json
-import random
 import time
 import zipfile
 from pathlib import Path
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 from fastai.callback.core import Callback, CancelEpochException
 from fastai.callback.schedule import ParamScheduler
-from fastai.callback.tracker import SaveModelCallback, TrackerCallback
+from fastai.callback.tracker import TrackerCallback
 from fastai.learner import Learner, Recorder
-from fastai.torch_core import to_device
+from fastai.torch_core import get_random_states, set_random_states, to_device
 from fastcore.foundation import L
 from filelock import FileLock, Timeout
 
@@ -40,7 +39,7 @@ class Checkpoint(Callback):
     InputError where the file cannot be written (the old one is kept) or another training writes it.
     """
 
-    order, run_valid = 200, False  # after all others
+    order = 200  # after all others
 
     def __init__(self, path: Path, conditions: dict):
         self.path, self.conditions = path, conditions
@@ -52,10 +51,14 @@ class Checkpoint(Callback):
             part.unlink()  # half-written by a process that was killed
         self.key = training_key(self.learn, self.conditions)
         if kept := self.read():
-            set_training_state(self.learn, kept["training"])
-            set_random_states(self.learn, kept["random"])
             self.first, self.seconds = kept["next_epoch"], kept["seconds"]
-            show_earlier_epochs(self.learn)
+            set_training_state(self.learn, kept["training"])
+            values = self.recorder.values
+            print(f"continuing after epoch {len(values)} of {self.n_epoch}", flush=True)
+            if bar := getattr(getattr(self, "progress", None), "mbar", None):
+                bar.update(0)  # fastai's bar and table, where they are shown
+            for epoch, row in enumerate(values):
+                self.logger([epoch, *row, ""])
             # fastai calls after_epoch for epochs left out, too: the others must not count them
             self.asleep = [other for other in self.learn.cbs if other is not self and other.run]
             for other in self.asleep:
@@ -96,8 +99,7 @@ class Checkpoint(Callback):
     def write(self, next_epoch: int) -> None:
         content, self.seconds = io.BytesIO(), time.perf_counter() - self.began
         state = {"key": self.key, "next_epoch": next_epoch, "seconds": self.seconds}
-        state |= {"random": random_states(self.learn), "training": training_state(self.learn)}
-        torch.save(state, content)
+        torch.save(state | {"training": training_state(self.learn)}, content)
         write_whole(self.path, content.getvalue())
 
 
@@ -113,16 +115,6 @@ def only_one_training(path: Path, seconds: float = 5) -> FileLock:
             "or give this run another folder."
         ) from None
     return lock
-
-
-def show_earlier_epochs(learner: Learner) -> None:
-    """A line, and where fastai's bar and table are shown, their earlier part."""
-    values = learner.recorder.values
-    print(f"continuing after epoch {len(values)} of {learner.n_epoch}", flush=True)
-    if bar := getattr(getattr(learner, "progress", None), "mbar", None):
-        bar.update(0)
-    for epoch, row in enumerate(values):
-        learner.logger([epoch, *row, ""])
 
 
 def training_key(learner: Learner, conditions: dict) -> str:
@@ -147,15 +139,16 @@ def kept_attributes(learner: Learner) -> list[tuple[Callback, str]]:
 
 def training_state(learner: Learner) -> dict:
     """Where a training is after an epoch, in types that torch.load takes without running code."""
-    scaler, smooth = getattr(learner, "scaler", None), learner.recorder.smooth_loss
+    parts = [name for name in ("model", "opt", "scaler") if getattr(learner, name, None)]
+    # fastai keeps the best weights in a file until the end of the fit
+    files = (learner.path / learner.model_dir).glob("*.pth")
     state = {
-        "weights": learner.model.state_dict(),
-        "optimiser": learner.opt.state_dict(),
-        "scaler": scaler.state_dict() if scaler else {},
+        "parts": {name: getattr(learner, name).state_dict() for name in parts},
         "callbacks": [getattr(callback, name) for callback, name in kept_attributes(learner)],
-        "best_weights": [np.fromfile(file, np.uint8) for file in best_files(learner)],
-        "smooth_loss": {"count": smooth.count, "val": smooth.val},
+        "best_weights": {file.name: np.fromfile(file, np.uint8) for file in files},
+        "smooth_loss": vars(learner.recorder.smooth_loss),
         "train_iter": learner.train_iter,
+        "random": random_states(learner),
     }
     return plain(state)
 
@@ -175,49 +168,33 @@ def plain(value):
 def set_training_state(learner: Learner, state: dict) -> None:
     """Puts back what training_state took; the callbacks must have begun their fit."""
     device = learner.dls.device
-    learner.model.load_state_dict(state["weights"])
-    learner.opt.load_state_dict(to_device(state["optimiser"], device))
-    if state["scaler"]:
-        learner.scaler.load_state_dict(state["scaler"])
+    for name, part in to_device(state["parts"], device).items():
+        getattr(learner, name).load_state_dict(part)
     changed = to_device(state["callbacks"], device)
     for (callback, name), value in zip(kept_attributes(learner), changed):
         setattr(callback, name, value)
-    for file, content in zip(best_files(learner), state["best_weights"]):
+    for name, content in state["best_weights"].items():
+        file = learner.path / learner.model_dir / name
         file.parent.mkdir(parents=True, exist_ok=True)
         content.numpy().tofile(file)
     vars(learner.recorder.smooth_loss).update(state["smooth_loss"])
     learner.train_iter = state["train_iter"]
-
-
-def best_files(learner: Learner) -> list[Path]:
-    """Where fastai keeps the best weights until the end of the fit."""
-    folder = learner.path / learner.model_dir
-    return [folder / f"{callback.fname}.pth" for callback in learner._grab_cbs(SaveModelCallback)]
+    set_random_states(**state["random"]["fastai"])
+    if mps := state["random"]["mps"]:
+        torch.mps.set_rng_state(*mps)
+    for loader, loader_state in zip(learner.dls, state["random"]["loaders"]):
+        loader.rng.setstate(loader_state)
 
 
 def random_states(learner: Learner) -> dict:
     """Every random state of this process that training may draw from, as plain values."""
-    name, keys, *rest = np.random.get_state()
+    states = get_random_states()
+    name, keys, *rest = states["numpy_state"]
     return {
-        "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all(),
+        "fastai": states | {"numpy_state": (name, keys.tolist(), *rest)},
         "mps": [torch.mps.get_rng_state()] if torch.backends.mps.is_available() else [],
         "loaders": [loader.rng.getstate() for loader in learner.dls],
     }
-
-
-def set_random_states(learner: Learner, states: dict) -> None:
-    """Puts back what random_states took."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    torch.cuda.set_rng_state_all(states["cuda"])
-    if states["mps"]:
-        torch.mps.set_rng_state(*states["mps"])
-    for loader, state in zip(learner.dls, states["loaders"]):
-        loader.rng.setstate(state)
 
 
 def load_whole(path: Path) -> dict:
