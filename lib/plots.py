@@ -32,19 +32,16 @@ SIDE = 30  # pixels of an image in a mosaic, with the gap after it
 
 def set_style(**changes) -> None:
     """One look for every figure: small, quiet, readable when printed; changes: of rcParams."""
-    sns.set_theme(style="ticks", context="notebook", font_scale=0.85)
-    plt.rcParams.update(
-        {
-            "figure.dpi": 80,
-            "figure.figsize": (7, 3.5),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "figure.constrained_layout.use": True,
-            "legend.frameon": False,
-            "image.cmap": "gray_r",
-        }
-        | changes
-    )
+    ours = {
+        "figure.dpi": 80,
+        "figure.figsize": (7, 3.5),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "figure.constrained_layout.use": True,
+        "legend.frameon": False,
+        "image.cmap": "gray_r",
+    }
+    sns.set_theme(style="ticks", context="notebook", font_scale=0.85, rc=ours | changes)
 
 
 def color_of(network: str) -> str:
@@ -87,13 +84,12 @@ def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     return tiles.reshape(-1, columns, SIDE, SIDE).swapaxes(1, 2).reshape(-1, columns * SIDE)
 
 
-def pixel_axes(picture: np.ndarray, title: str = "") -> Axes:
+def pixel_axes(picture: np.ndarray) -> Axes:
     """Axes of a new figure that shows each pixel of a picture (H, W) as one: sharp and small."""
     height, width = np.array(picture.shape) / plt.rcParams["figure.dpi"]
     ax = plt.figure(figsize=(width, height), layout="none").add_axes((0, 0, 1, 1))
     ax.imshow(picture, vmin=0, vmax=255, interpolation="nearest")
     ax.axis("off")
-    ax.set_title(title)
     return ax
 
 
@@ -101,11 +97,11 @@ def show_images(images: np.ndarray, columns: int, title: str = "", ax: Axes | No
     """Images (N, 28, 28) side by side as dark ink on white."""
     picture = mosaic(images, columns)[:-2, :-2]
     if ax is None:
-        pixel_axes(picture, title)
+        ax = pixel_axes(picture)
     else:
         ax.imshow(picture, vmin=0, vmax=255)
         ax.axis("off")
-        ax.set_title(title, fontsize=9)
+    ax.set_title(title, fontsize=9)
 
 
 def show_titled(images: np.ndarray, titles: list[str], columns: int = 6) -> None:

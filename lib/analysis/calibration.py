@@ -76,9 +76,7 @@ def calibration_error(probabilities: np.ndarray, actual: np.ndarray, bins: int =
     return float(np.average(distance, weights=table["images"]))
 
 
-def threshold(
-    likelihoods: Sequence[float], coverage: float, weights=None, own: float = 1.0
-) -> float:
+def threshold(likelihoods: Sequence[float], coverage: float, weights=None, own=1.0) -> float:
     """The smallest probability with which a class belongs to a prediction set.
 
     Split conformal prediction: of images like those validated on, a share of at least `coverage`

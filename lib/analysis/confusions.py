@@ -22,19 +22,15 @@ def row_normalised(counts: np.ndarray) -> np.ndarray:
 
 def errors_only(counts: np.ndarray) -> np.ndarray:
     """Row-normalised shares with the diagonal, which is no error, at 0."""
-    shares = row_normalised(counts)
-    np.fill_diagonal(shares, 0.0)
-    return shares
+    return row_normalised(counts) * (1 - np.eye(len(counts)))
 
 
 def top_pairs(counts: np.ndarray, class_names: list[str], n: int = 15) -> pd.DataFrame:
     """The n most frequent confusions by direction: actual, predicted, count, share of actual."""
-    shares = errors_only(counts)
-    rows = [
-        (class_names[i], class_names[j], int(counts[i, j]), shares[i, j])
-        for i, j in np.argwhere(shares > 0)
-    ]
-    table = pd.DataFrame(rows, columns=["actual", "predicted", "count", "share"])
+    shares, names = errors_only(counts), np.array(class_names)
+    i, j = np.nonzero(shares)
+    table = pd.DataFrame({"actual": names[i], "predicted": names[j]})
+    table["count"], table["share"] = counts[i, j], shares[i, j]
     order = ["count", "actual", "predicted"]
     return table.sort_values(order, ascending=[False, True, True])[:n].reset_index(drop=True)
 

@@ -15,9 +15,8 @@ def interval_of_share(share: float, n: int, confidence: float = 0.95) -> tuple[f
 
     Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
     """
-    seen = stats.binomtest(round(share * n), n)
-    low, high = seen.proportion_ci(confidence, method="wilson")
-    return float(low), float(high)
+    bounds = stats.binomtest(round(share * n), n).proportion_ci(confidence, method="wilson")
+    return float(bounds.low), float(bounds.high)
 
 
 def over_seeds(values, confidence: float = 0.95) -> dict:

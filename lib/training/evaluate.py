@@ -25,14 +25,12 @@ def history(learner: Learner) -> pd.DataFrame:
 
     Both losses are measured after the epoch, without dropout and augmentation.
     """
-    recorder, columns = learner.recorder, ["running_loss", "valid_loss", "valid_accuracy"]
-    table = pd.DataFrame(recorder.values, columns=[*columns, "train_loss"])
+    recorder, steps = learner.recorder, len(learner.dls.train)
+    columns = ["running_loss", "valid_loss", "valid_accuracy", "train_loss"]
+    table = pd.DataFrame(recorder.values, columns=columns)
     table["epoch"] = np.arange(1, len(table) + 1)
-    rates = np.array(recorder.hps["lr"], dtype=float)
-    table["learning_rate"] = rates[
-        np.minimum(table["epoch"] * len(learner.dls.train), len(rates)) - 1
-    ]
-    return table[["epoch", "train_loss", *columns[1:], "learning_rate"]]
+    table["learning_rate"] = np.array(recorder.hps["lr"], dtype=float)[steps - 1 :: steps]
+    return table[["epoch", "train_loss", "valid_loss", "valid_accuracy", "learning_rate"]]
 
 
 def predict_probabilities(model: torch.nn.Module, images: np.ndarray, views: int = 1) -> np.ndarray:
@@ -59,9 +57,8 @@ def without_mean(model: PreparedNetwork) -> PreparedNetwork:
 
 
 def shifted(images: torch.Tensor, down: int, right: int) -> torch.Tensor:
-    """Images (B, H, W) moved by at most a pixel, with paper where nothing was."""
-    padded, (height, width) = F.pad(images, (1, 1, 1, 1)), images.shape[1:]
-    return padded[:, 1 - down : 1 - down + height, 1 - right : 1 - right + width]
+    """Images (B, H, W) moved by so many pixels, with paper where nothing was."""
+    return F.pad(images, (right, -right, down, -down))
 
 
 def measure(probabilities: np.ndarray, labels: np.ndarray) -> dict:
@@ -99,14 +96,12 @@ def measure_run(
 
     Accuracies 0 to 1, losses in nats, time in seconds. predictions: as `predict_parts` gives them.
     """
-    device, model = learner.dls.device, learner.model
-    step = max(1, -(-len(data.train_labels) // MEASURED_ON))
+    device, model, views = learner.dls.device, learner.model, parameters.views
+    step, stride = (-(-len(part) // MEASURED_ON) for part in (data.train_labels, data.test_labels))
     seen, labels = data.train_images[::step], data.train_labels[::step]
-    measured = {"train": measure(predict_probabilities(model, seen, parameters.views), labels)}
+    measured = {"train": measure(predict_probabilities(model, seen, views), labels)}
     measured |= {part: measure(table, actual) for part, (actual, table) in predictions.items()}
-    skewed = slice(None, None, max(1, -(-len(data.test_labels) // MEASURED_ON)))
-    unprepared = data.test_images[skewed]
-    blind = predict_probabilities(without_mean(model), unprepared, parameters.views)
+    blind = predict_probabilities(without_mean(model), data.test_images[::stride], views)
     return {
         **data.parameters.model_dump(exclude={"archive", "folder"}),
         **parameters.model_dump(),
@@ -117,7 +112,7 @@ def measure_run(
         "parameters": count_parameters(model),
         **{f"{part}_accuracy": found["accuracy"] for part, found in measured.items()},
         **{f"{part}_loss": found["loss"] for part, found in measured.items()},
-        "accuracy_without_mean": measure(blind, data.test_labels[skewed])["accuracy"],
+        "accuracy_without_mean": measure(blind, data.test_labels[::stride])["accuracy"],
         "seconds": round(seconds, 2),
         "device": device.type,
         "device_name": device_name(device),

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import Callback
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler, SchedNo, minimum
@@ -39,11 +38,16 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
     keep_freed_memory()
     set_seed(parameters.seed, reproducible=True)
     device = default_device()
-    model = PreparedNetwork(
-        make_network(parameters.network, len(data.class_names)),
-        fit_preparation(data.train_images),
-        choose_precision(parameters.precision, device),
-    )
+    precision = choose_precision(parameters.precision, device)
+    network = make_network(parameters.network, len(data.class_names))
+    model = PreparedNetwork(network, fit_preparation(data.train_images), precision)
+    wanted = [callbacks.StopAtNaN()]
+    if precision == torch.float16:
+        wanted.append(MixedPrecision())  # scales the gradients
+    if parameters.average:
+        wanted.append(callbacks.AverageWeights(parameters.average))
+    if PROGRESS in os.environ:
+        wanted.append(callbacks.ReportProgress(Path(os.environ[PROGRESS])))
     scratch = tempfile.TemporaryDirectory(prefix="learner-")
     learner = Learner(
         make_loaders(data, parameters, device),
@@ -53,7 +57,7 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
         metrics=[accuracy, callbacks.TrainLoss()],
         wd=parameters.weight_decay,
         path=scratch.name,
-        cbs=callbacks_of(parameters, model.precision),
+        cbs=wanted,
     )
     learner.scratch = scratch  # where the finder and early stopping keep weights; goes with it
     if not (sys.stdout.isatty() or os.environ.keys() & set(LIVE_NOTEBOOK)):  # nobody watches
@@ -61,18 +65,6 @@ def make_learner(data: CharacterData, parameters: TrainingParameters) -> Learner
         learner.logger = noop  # fastai would print a list per epoch
         learner.add_cb(callbacks.PlainProgress())
     return learner
-
-
-def callbacks_of(parameters: TrainingParameters, precision: torch.dtype) -> list[Callback]:
-    """What the parameters ask for, and the news of how far the training is."""
-    wanted = [callbacks.StopAtNaN()]
-    if precision == torch.float16:
-        wanted.append(MixedPrecision())  # scales the gradients
-    if parameters.average:
-        wanted.append(callbacks.AverageWeights(parameters.average))
-    if PROGRESS in os.environ:
-        wanted.append(callbacks.ReportProgress(Path(os.environ[PROGRESS])))
-    return wanted
 
 
 def choose_precision(precision: str, device: torch.device) -> torch.dtype:
