@@ -120,7 +120,6 @@ def show_rows(rows: list[tuple[str, np.ndarray]], n: int, columns=2, name_room=3
     cells = np.zeros((len(rows), name_room + n, 28, 28))
     for cell, (_, images) in zip(cells, rows):
         cell[name_room : name_room + len(images)] = images[:n]
-    cells = np.pad(cells, ((0, -len(rows) % columns), (0, 0), (0, 0), (0, 0)))
     width = columns * (name_room + n)
     ax = pixel_axes(mosaic(cells.reshape(-1, 28, 28), width))
     look = {"ha": "right", "va": "center", "color": "#ee6677", "family": "monospace"}
