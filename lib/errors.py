@@ -23,9 +23,6 @@ class InputError(ValueError):
     def __str__(self) -> str:
         return self.message  # fastai puts a callback's name before the message of its exceptions
 
-    def __reduce__(self):
-        return InputError, (self.message,)
-
 
 def not_there(path: object) -> InputError:
     """What is said of a file that does not exist."""

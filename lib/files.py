@@ -18,7 +18,6 @@ outputs/<profile>/
 import ast
 import hashlib
 import json
-import math
 import os
 import tempfile
 from collections.abc import Callable
@@ -81,16 +80,8 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], None]) -> No
 
 def write_json(path: Path, content) -> None:
     """Writes a JSON file as a whole, null standing for what is no finite number."""
-    text = json.dumps(_plain(content), indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(path, f"{text}\n")
-
-
-def _plain(content):
-    if isinstance(content, dict):
-        return {name: _plain(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_plain(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+    finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
+    write_whole(path, json.dumps(finite, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path, kind: type = dict):
@@ -145,7 +136,5 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(
-            f"{folder} cannot be written ({error.strerror}); free some space or change its "
-            "permissions."
-        ) from None
+        problem = f"{folder} cannot be written ({error.strerror})"
+        raise InputError(f"{problem}; free some space or change its permissions.") from None

@@ -145,8 +145,7 @@ class Profile(DataParameters, TrainingSettings):
     further grids. The study `networks` may be spelt out, too. Without `seed` a study takes `seeds`.
     """
 
-    # the slowest first
-    networks: list[Network] = Field(["resnet", "lenet", "custom"], min_length=1)
+    networks: list[Network] = Field(["resnet", "lenet", "custom"], min_length=1)  # slowest first
     seeds: list[Seed] = Field([0], min_length=1)
     studies: dict[str, dict[str, Any]] = {}
     explorer: Literal["images", "counts"] = "images"  # what the report shows of each confusion

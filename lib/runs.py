@@ -1,6 +1,7 @@
 """What training runs keep, written and read: metrics with conditions, history, predictions."""
 
 import platform
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -75,24 +76,20 @@ def right_by_seed(outputs: str, rows: pd.DataFrame) -> dict[int, np.ndarray]:
 
 def _read_arrays(folder: Path, part: str, kind: str, dtype: type) -> tuple[np.ndarray, np.ndarray]:
     path = folder / files.PREDICTIONS
-    try:
-        with np.load(path) as arrays:
-            return arrays[f"{part}_actual"].astype(np.int64), arrays[f"{part}_{kind}"].astype(dtype)
-    except Exception:  # a damaged file can raise anything
-        problem = f"is damaged or does not hold {part}_{kind}"
-        raise InputError(f"{path} {problem}; run the training again.") from None
+    with suppress(Exception), np.load(path) as arrays:  # a damaged file can raise anything
+        return arrays[f"{part}_actual"].astype(np.int64), arrays[f"{part}_{kind}"].astype(dtype)
+    problem = f"is damaged or does not hold {part}_{kind}"
+    raise InputError(f"{path} {problem}; run the training again.")
 
 
 def read_history(folder: Path) -> pd.DataFrame:
     """One row per epoch: epoch, train_loss, valid_loss, valid_accuracy, learning_rate."""
     path = folder / files.HISTORY
-    try:
+    with suppress(Exception):  # a damaged file can raise anything
         table = pd.read_csv(path)
-    except Exception:  # a damaged file can raise anything
-        table = pd.DataFrame()
-    if "train_loss" not in table:
-        raise InputError(f"{path} is damaged or not there; run the training again.")
-    return table
+        if "train_loss" in table:
+            return table
+    raise InputError(f"{path} is damaged or not there; run the training again.")
 
 
 def load_results(outputs: str) -> pd.DataFrame:

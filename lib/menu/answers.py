@@ -3,25 +3,23 @@
 import json
 import os
 import re
-import string
 import sys
 from contextlib import suppress
 from difflib import get_close_matches
-from itertools import chain
 from pathlib import Path
+from string import ascii_letters, ascii_uppercase, digits
+from typing import Annotated
 
+from pydantic import Field, TypeAdapter
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from lib.errors import InputError, not_there, printable
 from lib.files import SHIPPED
 
-CHOICES = {
-    "digits": string.digits,
-    "capitals": string.ascii_uppercase,
-    "letters": string.ascii_letters,
-}
+CHOICES = {"digits": digits, "capitals": ascii_uppercase, "letters": ascii_letters}
+FREQUENCIES = TypeAdapter(dict[str, Annotated[float, Field(strict=True, ge=0, le=1e30)]])
 
 
 def predict(
@@ -69,25 +67,21 @@ def read_prior(text: str) -> dict[str, float]:
     Empty for an empty text. Raises InputError for a range or a file that cannot be used.
     """
     if text.endswith(".json"):
-        given = {}
-        with suppress(OSError, ValueError, RecursionError):
-            given = json.loads(Path(text).expanduser().read_text("utf-8"))
-        values = given.values() if isinstance(given, dict) else [""]
-        numbers = all(type(value) in (int, float) and 0 <= value <= 1e30 for value in values)
-        if not numbers or not any(values):
-            raise InputError(
-                f"--among {text}: give a JSON file that holds a frequency for each character that "
-                'may be there, such as {"a": 8.2, "b": 1.5}.'
-            )
-        return given
+        with suppress(OSError, ValueError, RuntimeError):  # the last: ~ of an unknown user
+            given = FREQUENCIES.validate_json(Path(text).expanduser().read_bytes())
+            if any(given.values()):
+                return given
+        raise InputError(
+            f"--among {text}: give a JSON file that holds a frequency for each character that "
+            'may be there, such as {"a": 8.2, "b": 1.5}.'
+        )
     ranges = [(a, b or a) for a, b in re.findall(r"(.)(?:-(.))?", CHOICES.get(text, text))]
     misspelt = text not in CHOICES and get_close_matches(text, CHOICES)
     if misspelt or any(first > last for first, last in ranges):
         raise InputError(
             f"--among {text}: write ranges such as 0-9 or A-Za-z, or one of {', '.join(CHOICES)}."
         )
-    every = (map(chr, range(ord(first), ord(last) + 1)) for first, last in ranges)
-    return dict.fromkeys(chain.from_iterable(every), 1.0)
+    return {chr(i): 1.0 for first, last in ranges for i in range(ord(first), ord(last) + 1)}
 
 
 def as_object(file: str, answer) -> dict:
@@ -95,35 +89,26 @@ def as_object(file: str, answer) -> dict:
     if isinstance(answer, InputError):
         return {"file": file, "error": str(answer)}
     others = answer.alternatives[:5] if answer.reason else answer.alternatives[1:6]
-    ranked = [{"label": name, "confidence": round(p, 4)} for name, p in others]
-    entry = {
-        "file": file,
-        "label": answer.label,
-        "confidence": round(answer.confidence, 4),
-        "alternatives": ranked,
-        "set": answer.set,
-    }
+    entry = {"file": file, "label": answer.label, "confidence": round(answer.confidence, 4)}
+    entry["alternatives"] = [{"label": name, "confidence": round(p, 4)} for name, p in others]
+    entry["set"] = answer.set
     return entry | ({"reason": answer.reason} if answer.reason else {})
 
 
 def as_table(files: list[str], answers: list) -> Table:
     """A row per file; where there is no answer, the sentence that says why stands in its place."""
-    table = Table("file", box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("label", no_wrap=True)
-    table.add_column("confidence", no_wrap=True, justify="right")
-    table.add_column("alternatives")
-    table.add_column("set")
+    confidence = Column("confidence", no_wrap=True, justify="right")
+    columns = ["file", Column("label", no_wrap=True), confidence, "alternatives", "set"]
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="dim")
     for file, answer in zip(files, answers, strict=True):
-        table.add_row(Text(printable(file)), *row_of(answer))
+        if isinstance(answer, InputError):
+            cells, style = ["error", "", str(answer)], "red"
+        elif answer.reason:
+            cells, style = [answer.label, "", answer.reason], "yellow"
+        else:
+            others = ", ".join(f"{name} {p:.0%}" for name, p in answer.alternatives[1:4])
+            sure, style = [f"{answer.confidence:.0%}", others, " ".join(answer.set)], "bold"
+            cells = [answer.label, *sure]
+        file, label, *rest = map(printable, [file, *cells])
+        table.add_row(Text(file), Text(label, style), *map(Text, rest))
     return table
-
-
-def row_of(answer) -> list[Text]:
-    """The cells of an answer: label, confidence, alternatives, set."""
-    if isinstance(answer, InputError):
-        return [Text("error", "red"), Text(), Text(str(answer))]
-    if answer.reason:
-        return [Text(answer.label, "yellow"), Text(), Text(answer.reason)]
-    others = ", ".join(f"{name} {p:.0%}" for name, p in answer.alternatives[1:4])
-    plain = [f"{answer.confidence:.0%}", others, " ".join(answer.set)]
-    return [Text(printable(answer.label), "bold"), *map(Text, map(printable, plain))]

@@ -4,7 +4,6 @@ import shutil
 import subprocess
 import sys
 import webbrowser
-from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -18,17 +17,16 @@ from lib.params import DataParameters, did_you_mean, load_profile, profile_names
 from lib.report import stale_pages
 
 NETWORKS = "networks"  # the study of every profile
+CHECKSUMS: dict[str, str] = {}  # of the characters of these parameters
 console = Console(highlight=False)
 
 
 def checksum_of(parameters: DataParameters) -> str:
     """The checksum of the characters that the parameters name, which are made or downloaded."""
-    return _checksum_of(parameters.model_dump_json())
-
-
-@cache
-def _checksum_of(parameters: str) -> str:
-    return load(DataParameters.model_validate_json(parameters)).checksum
+    key = parameters.model_dump_json()
+    if key not in CHECKSUMS:
+        CHECKSUMS[key] = load(parameters).checksum
+    return CHECKSUMS[key]
 
 
 def load(parameters: DataParameters):
@@ -106,8 +104,7 @@ def write_pages(outputs: Path) -> None:
 
 def report(profile: str, settings: list[str]) -> None:
     """Runs a profile's report notebook where it is not fresh, and writes its pages."""
-    if not (outputs_folder(f"outputs/{profile}") / RESULTS).exists():
-        load_profile(profile, settings)  # which says so where there is no such profile
+    if not (outputs_folder(load_profile(profile, settings).outputs) / RESULTS).exists():
         raise InputError(f"{profile} has no results: `invoke run-all --profile {profile}` first.")
     run_all(profile, settings, notebook=running.REPORT_NOTEBOOK)
 

@@ -50,15 +50,14 @@ def pretrain(network: str, archive: str, folder: Path = PRETRAINED) -> None:
     if archive and not Path(archive).is_file():
         raise not_there(archive)
     check_writable(folder)
-    given = {"archive": archive and str(Path(archive).resolve()), "folder": str(folder)}
-    with tempfile.TemporaryDirectory() as scratch:
-        copy, where = Path(scratch) / READER.name, {"cwd": READER.parent, "kernel_name": "python3"}
-        try:
-            parameters = READERS[network] | {"reader": network} | given
-            papermill.execute_notebook(READER, copy, parameters, **where, stdout_file=sys.stdout)
-        except (papermill.PapermillExecutionError, RuntimeError) as error:  # or a dead kernel
-            said = getattr(error, "evalue", "") or f"{error}"
-            raise InputError(f"{READER.name} failed: {said.splitlines()[-1]}") from None
+    parameters = READERS[network] | {"reader": network, "folder": str(folder)}
+    parameters["archive"] = archive and str(Path(archive).resolve())
+    how = {"cwd": READER.parent, "kernel_name": "python3", "stdout_file": sys.stdout}
+    try:
+        papermill.execute_notebook(READER, None, parameters, **how)  # the executed copy is not kept
+    except (papermill.PapermillExecutionError, RuntimeError) as error:  # or a dead kernel
+        said = getattr(error, "evalue", "") or f"{error}"
+        raise InputError(f"{READER.name} failed: {said.splitlines()[-1]}") from None
     print(f"{network}: written, with its card, to {shown_path(folder)}")
 
 

@@ -1,9 +1,9 @@
 """The tables that the commands print."""
 
-import time
+from datetime import datetime
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from lib.errors import InputError
@@ -46,9 +46,8 @@ def status_table(steps: list[Step], busy: bool, profile: str) -> Table:
 
     busy: whether a command runs the profile now: what has begun is then running, not interrupted.
     """
-    table = Table("notebook", title=f"profile {profile}", **PLAIN)
-    for column in ("state", "took", "ended", "because of"):
-        table.add_column(column, no_wrap=column != "because of")
+    short = (Column(name, no_wrap=True) for name in ("state", "took", "ended"))
+    table = Table("notebook", *short, "because of", title=f"profile {profile}", **PLAIN)
     to_run: set[str] = set()
     for step in steps:
         record = read_record(step) or {}
@@ -58,8 +57,7 @@ def status_table(steps: list[Step], busy: bool, profile: str) -> Table:
         if len(because) > 3:
             because = [*because[:2], f"{len(because) - 2} more"]
         took = clock(record["seconds"]) if record.get("seconds") else ""
-        ended = time.localtime(record["ended"]) if "ended" in record else None
-        when = time.strftime("%d %b %H:%M", ended) if ended else ""
+        when = f"{datetime.fromtimestamp(record['ended']):%d %b %H:%M}" if "ended" in record else ""
         table.add_row(step.name, Text(state, COLORS[state]), took, when, Text("\n".join(because)))
     return table
 

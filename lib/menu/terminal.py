@@ -1,6 +1,7 @@
 """What the menu needs beyond invoke: a task for any number of files."""
 
 import sys
+from itertools import pairwise
 
 from invoke import Argument, Task
 
@@ -27,13 +28,7 @@ class FilesTask(Task):
 
 def words_behind(task: str, words: list[str], options: list[Argument]) -> list[str]:
     """The words behind a task's name, less options and the values of those that take one."""
-    if task not in words:
-        return []
     names = [name for option in options if option.takes_value for name in option.names]
     taking = {f"--{name}" if len(name) > 1 else f"-{name}" for name in names}
-    behind = words[words.index(task) + 1 :]
-    return [
-        word
-        for before, word in zip([task, *behind], behind)
-        if not word.startswith("-") and before not in taking
-    ]
+    behind = words[words.index(task) :] if task in words else []
+    return [word for before, word in pairwise(behind) if before not in taking and word[:1] != "-"]

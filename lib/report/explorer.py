@@ -1,6 +1,7 @@
 """The confusion explorer: a map of all confusions, and the images behind each, as one HTML."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,21 +24,19 @@ def explorer_html(
     answers: by network, labels (N,) and probabilities (N, n_classes) of the test images.
     images: uint8 (N, 28, 28), or None: then it shows counts alone.
     """
-    shown = {name: shown_images(*given) for name, given in answers.items()}
-    by_rank = sorted((one for rows in shown.values() for one in rows), key=lambda one: one[0])
+    found = {name: cells_of(*given) for name, given in answers.items()}
+    by_rank = sorted((row for _, rows in found.values() for row in rows), key=lambda row: row[0])
     chosen = [*dict.fromkeys(index for _, index, _, _ in by_rank)][:MOST_IMAGES]
     places = {index: place for place, index in enumerate(chosen if images is not None else [])}
     columns = max(1, int(np.ceil(len(places) ** 0.5)))
     data = {"classes": class_names, "columns": columns, "networks": []}
     data["sprite"] = sprite(images[chosen], columns) if places else ""
-    for name, (labels, probabilities) in answers.items():
-        cells, counts = np.unique(cells_of(labels, probabilities), return_counts=True)
+    for name, (counts, rows) in found.items():
         pictures: dict[int, list[int]] = {}  # place and percent in turn
-        for _, index, cell, percent in shown[name]:
+        for _, index, cell, percent in rows:
             if index in places:
                 pictures.setdefault(cell, []).extend((places[index], percent))
-        counted = dict(zip(cells.tolist(), counts.tolist()))
-        data["networks"].append({"name": title_of(name), "counts": counted, "images": pictures})
+        data["networks"].append({"name": title_of(name), "counts": counts, "images": pictures})
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     files = (PARTS / f"explorer.{kind}" for kind in ("html", "css", "js"))
     body, style, script = (file.read_text("utf-8") for file in files)
@@ -45,18 +44,17 @@ def explorer_html(
     return f"<style>\n{style}</style>\n{body}{held}\n<script>\n{script}</script>\n"
 
 
-def cells_of(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """The cell of the map that each image is in, int64 (N,): actual * n_classes + predicted."""
-    return labels * probabilities.shape[1] + probabilities.argmax(axis=1)
+def cells_of(labels: np.ndarray, probabilities: np.ndarray) -> tuple[Counter, list[list[int]]]:
+    """How many images are in each cell of the map, which is actual * n_classes + predicted.
 
-
-def shown_images(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
-    """At most PER_CELL images of each cell, the surest first: rank, index, cell and percent."""
-    cells, sure = cells_of(labels, probabilities), probabilities.max(axis=1)
+    And of at most PER_CELL images of each, the surest first: rank, index, cell and percent.
+    """
+    cells = labels * probabilities.shape[1] + probabilities.argmax(axis=1)
+    sure = probabilities.max(axis=1)
     order = np.lexsort((-sure, cells))
     ranks = np.arange(len(order)) - np.searchsorted(cells[order], cells[order])
-    percents = np.floor(100 * sure[order]).astype(int)
-    return np.column_stack([ranks, order, cells[order], percents])[ranks < PER_CELL].tolist()
+    rows = np.column_stack([ranks, order, cells[order], np.floor(100 * sure[order]).astype(int)])
+    return Counter(cells[order].tolist()), rows[ranks < PER_CELL].tolist()
 
 
 def sprite(images: np.ndarray, columns: int) -> str:

@@ -18,7 +18,7 @@ from nbconvert import HTMLExporter
 from lib.errors import InputError
 from lib.files import write_whole
 from lib.reading.page import load_networks, page_data, part
-from lib.report.stale import REPORT_NOTEBOOK, TEMPLATES, page_of
+from lib.report import REPORT_NOTEBOOK, TEMPLATES, page_of
 
 TAGS = {*bleach.ALLOWED_TAGS, *"h1 h2 h3 h4 p div span pre br hr sub sup".split()}
 TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td"}

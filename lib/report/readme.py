@@ -5,8 +5,8 @@ from pathlib import Path
 
 from lib.errors import InputError
 from lib.files import ROOT, write_whole
+from lib.report import REPORT_NOTEBOOK
 from lib.report.pages import read_notebook
-from lib.report.stale import REPORT_NOTEBOOK
 
 README, PICTURE = ROOT / "README.md", ROOT / "docs" / "overview.png"
 STORED = ROOT / "notebooks" / f"{REPORT_NOTEBOOK}.ipynb"
