@@ -29,11 +29,10 @@ def store(notebook: Path, environment: dict[str, str]) -> None:
     environment: what differs from this process's.
     """
     content = nbformat.read(notebook, as_version=4)
+    where = {"env": quiet_environment() | environment, "cwd": str(notebook.parent)}
     unstamped = {"record_timing": False, "store_widget_state": False, "timeout": None}
     try:
-        NotebookClient(content, **unstamped).execute(
-            env=quiet_environment() | environment, cwd=str(notebook.parent)
-        )
+        NotebookClient(content, **unstamped).execute(**where)
     except CellExecutionError as error:
         raise InputError(
             f"{notebook.name} is left as it was, since it failed: {error.ename}: {error.evalue}."

@@ -13,8 +13,7 @@ class FilesTask(Task):
     """
 
     def get_arguments(self, ignore_unknown_help: bool | None = None) -> list[Argument]:
-        given = super().get_arguments(ignore_unknown_help)
-        files, *options = sorted(given, key=lambda argument: argument.name != "files")
+        files, *options = super().get_arguments(ignore_unknown_help)  # what must be given is first
         n_files = max(1, len(words_behind(self.name, sys.argv[1:], options)))
         names = ["file"] + [f"file{number}" for number in range(2, n_files + 1)]
         asked = [Argument(name=name, positional=True) for name in names]
