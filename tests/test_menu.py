@@ -10,12 +10,11 @@ import pytest
 from filelock import FileLock
 from invoke import Argument, Context
 from plans import CUSTOM, SETTINGS
-from rich.console import Console
 
 from lib import running
 from lib.errors import InputError
-from lib.files import REPORT, RESULTS, ROOT, write_json
-from lib.menu import commands
+from lib.files import REPORT, RESULTS, ROOT, outputs_folder, write_json
+from lib.menu import answers, commands
 from lib.menu.terminal import FilesTask, words_behind
 from lib.running import Outcome
 from lib.running.plan import EXPLORE, REPORT_NOTEBOOK
@@ -44,7 +43,7 @@ def shown_by(capsys):
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
     """Tables are printed as on a wide terminal."""
-    monkeypatch.setattr(commands, "console", Console(width=200, highlight=False))
+    monkeypatch.setattr(commands.console, "_width", 200)
 
 
 # words of the command line
@@ -224,6 +223,23 @@ def test_clean_deletes_a_profile_with_its_lock(folder, capsys):
         pass
     commands.clean("small", data=False)
     assert list((folder / "outputs").iterdir()) == [] and "deleted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("profile", ["small", "by-hand"])
+def test_a_folder_whose_name_looks_like_markup_is_named_as_it_is(
+    profile, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("HANDWRITING_OUTPUTS", str(tmp_path / "[/a]"))
+    outputs_folder(f"outputs/{profile}").mkdir(parents=True)
+    commands.clean(profile, False)
+    assert "[/a]" in capsys.readouterr().out
+
+
+def test_a_file_at_the_home_of_nobody_is_said_in_one_sentence():
+    with pytest.raises(InputError, match="There is no model file ~nobody-here/x"):
+        commands.export("", "~nobody-here/x.safetensors", "small", "")
+    with pytest.raises(InputError, match="give a JSON file"):
+        answers.read_prior("~nobody-here/x.json")
 
 
 def test_clean_is_refused_while_the_profile_runs(folder):

@@ -67,8 +67,8 @@ def read_prior(text: str) -> dict[str, float]:
     Empty for an empty text. Raises InputError for a range or a file that cannot be used.
     """
     if text.endswith(".json"):
-        with suppress(OSError, ValueError, RuntimeError):  # the last: ~ of an unknown user
-            given = FREQUENCIES.validate_json(Path(text).expanduser().read_bytes())
+        with suppress(OSError, ValueError):
+            given = FREQUENCIES.validate_json(Path(os.path.expanduser(text)).read_bytes())
             if any(given.values()):
                 return given
         raise InputError(

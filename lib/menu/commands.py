@@ -1,5 +1,6 @@
 """What the tasks of the menu do."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from lib.report import stale_pages
 
 NETWORKS = "networks"  # the study of every profile
 CHECKSUMS: dict[str, str] = {}  # of the characters of these parameters
-console = Console(highlight=False)
+console = Console(highlight=False, markup=False)  # a path may hold brackets
 
 
 def checksum_of(parameters: DataParameters) -> str:
@@ -81,12 +82,12 @@ def summarise(outcomes: dict, profile: str, outputs: Path, chosen: str) -> None:
     findings = outputs / FINDINGS / f"{chosen}.json"
     if states.get(chosen) in ("done", "fresh") and findings.exists():
         for sentence in read_json(findings).get("sentences", []):
-            console.print(sentence.replace("**", ""), markup=False, soft_wrap=True)
+            console.print(sentence.replace("**", ""), soft_wrap=True)
     elif rows := [row for row in read_json(outputs / RESULTS, list) if NETWORKS in row["studies"]]:
         console.print(tables.results_table(rows))
     for step in [step for step, state in states.items() if state == "failed"]:
-        console.print(f"\n[bold red]{step} failed[/]: ", end="")
-        console.print(outcomes[step].problem, markup=False, soft_wrap=True)
+        console.print(f"\n{step} failed: ", style="bold red", end="")
+        console.print(outcomes[step].problem, soft_wrap=True)
     if skipped := [step for step, state in states.items() if state == "skipped"]:
         console.print(f"skipped because of that: {', '.join(skipped)}", soft_wrap=True)
 
@@ -144,7 +145,7 @@ def export(network: str, model: str, profile: str, output: str) -> None:
 
     onnx_file.check_libraries()
     path = models.find_model(network, model, profile)
-    file = Path(output).expanduser() if output else onnx_file.default_output(path)
+    file = Path(os.path.expanduser(output)) if output else onnx_file.default_output(path)
     difference = onnx_file.export_model(path, file)
     n, size = onnx_file.N_CHECKED, file.stat().st_size / 1e6
     console.print(
@@ -181,9 +182,10 @@ def clean(profile: str, data: bool) -> None:
     """
     from lib.data.cache import data_folder  # numpy takes a moment
 
-    if profile and profile not in profile_names():
-        raise InputError(f"There is no profile '{profile}'{did_you_mean(profile, profile_names())}")
-    names = [profile] if profile else [*profile_names(), "by-hand"]
+    known = [*profile_names(), "by-hand"]
+    if profile and profile not in known:
+        raise InputError(f"There is no profile '{profile}'{did_you_mean(profile, known)}")
+    names = [profile] if profile else known
     kept = subprocess.run(["git", "ls-files", "outputs"], cwd=ROOT, capture_output=True, text=True)
     for name in names:
         folder = outputs_folder(f"outputs/{name}")

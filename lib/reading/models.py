@@ -1,5 +1,6 @@
 """Which model file is meant: a shipped one, one at a path, or one that a profile has trained."""
 
+import os
 import re
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def find_model(network: str, model: str, profile: str) -> Path:
         raise InputError("--network names a trained network and --model a file: give one of them.")
     read_profile(profile)  # says so where there is no such profile
     if network in SHIPPED or not network:
-        path = Path(model).expanduser() if model else SHIPPED[network or DEFAULT]
+        path = Path(os.path.expanduser(model)) if model else SHIPPED[network or DEFAULT]
         if not path.is_file():
             raise InputError(f"There is no model file {path}; give the path of a {MODEL}.")
         return path
