@@ -16,6 +16,7 @@ from lib.files import write_whole
 from lib.networks import NETWORKS, Preparation, PreparedNetwork, make_network
 
 UNCALIBRATED = {"temperature": 1.0, "likelihoods": []}  # as they are, and sets of every class
+STEPS = ".steps"  # ends the name of what an array of 8-bit whole numbers is multiplied by
 
 
 def versions() -> dict:
@@ -24,12 +25,34 @@ def versions() -> dict:
     return {"torch": torch.__version__, "fastai": version("fastai"), "python": python}
 
 
-def round_weights(model: PreparedNetwork) -> None:
-    """Rounds kernels and matrices to half precision, in which they are kept, in place."""
+def round_weights(model: PreparedNetwork, bits: int = 16) -> None:
+    """Rounds kernels and matrices as they are kept, in place: to half precision, or to 8 bits."""
     with torch.no_grad():
         for weights in model.parameters():
             if weights.dim() > 1:
-                weights.copy_(weights.half())
+                weights.copy_(weights.half() if bits == 16 else in_floats(*in_steps(weights)))
+
+
+def in_steps(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights (n_out, ...) as int8, and the size of a step for each output, float32 (n_out,).
+
+    A step has few digits: what was once rounded to steps gives the same ones again, to the bit.
+    """
+    steps = weights.flatten(1).abs().amax(dim=1).clamp(min=1e-30) / 127
+    steps = steps.bfloat16().float()
+    whole = (weights.movedim(0, -1) / steps).round().to(torch.int8)
+    return whole.movedim(-1, 0).contiguous(), steps
+
+
+def in_floats(whole: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """What `in_steps` has rounded, float32."""
+    return (whole.movedim(0, -1) * steps).movedim(-1, 0)
+
+
+def kept(weights: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Kernels or a matrix as they are kept: int8 and steps if they are so rounded, else halves."""
+    whole, steps = in_steps(weights)
+    return (whole, steps) if torch.equal(in_floats(whole, steps), weights) else (weights.half(),)
 
 
 def save_model(
@@ -41,15 +64,14 @@ def save_model(
 ) -> None:
     """Writes a model: no code is run when it is loaded. calibration: as `calibrate` gives it.
 
-    Kernels and matrices are kept in half precision: call `round_weights` before measuring.
+    Kernels and matrices are kept as `round_weights` leaves them: call it before measuring.
     """
     about = {"network": network, "class_names": class_names}
     about |= {"calibration": calibration or UNCALIBRATED, "versions": versions()}
-    rounded = {name for name, weights in model.named_parameters() if weights.dim() > 1}
-    weights = {
-        name: (value.half() if name in rounded else value).contiguous().cpu()
-        for name, value in model.state_dict().items()
-    }
+    weights = {name: value.contiguous().cpu() for name, value in model.state_dict().items()}
+    for name, value in model.named_parameters():
+        if value.dim() > 1:
+            weights |= zip((name, name + STEPS), kept(weights[name]))
     # one entry: safetensors writes several in random order, and the same weights would differ
     metadata = {"model": json.dumps(about, ensure_ascii=False)}
     write_whole(path, lambda part: save_file(weights, part, metadata))
@@ -63,20 +85,32 @@ def load_model(path: Path) -> tuple[PreparedNetwork, list[str]]:
     with _refused(path):
         with safe_open(path, "pt") as file:
             held = {key: file.get_slice(key).get_shape() for key in file.keys()}
+        steps = {key: held.pop(key) for key in [*held] if key.endswith(STEPS)}
+        stray = [key for key in steps if steps[key] != held.get(key.removesuffix(STEPS), [])[:1]]
         fits = any(shape[:1] == [n_classes] for shape in held.values())  # else no memory is taken
         model = (
             PreparedNetwork(make_network(name, n_classes), Preparation()).eval() if fits else None
         )
-        if not fits or held != {key: list(one.shape) for key, one in model.state_dict().items()}:
+        own = {key: list(one.shape) for key, one in model.state_dict().items()} if fits else {}
+        if not fits or held != own or stray:
             expected = f"the network '{name}' for {n_classes} classes"
             raise ValueError(f"its weights are not those of {expected}")
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(read_weights(path))
         white_and_black = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1)
         with torch.no_grad():
             logits = model(white_and_black.expand(2, 28, 28))
         if not torch.isfinite(logits).all():
             raise ValueError("its answers are not numbers")
     return model, class_names
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """The arrays of a safetensors file by their names; those kept as int8 and steps in floats."""
+    weights = load_file(path)
+    for name in [name for name in weights if name.endswith(STEPS)]:
+        own = name.removesuffix(STEPS)
+        weights[own] = in_floats(weights[own], weights.pop(name))
+    return weights
 
 
 def read_calibration(path: Path) -> dict:

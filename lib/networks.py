@@ -67,9 +67,9 @@ class LeNet(nn.Module):
 class CustomCNN(nn.Module):
     """Three unpadded 3x3 convolutions and batch norm; 197,438 parameters at 62 classes."""
 
-    def __init__(self, n_classes: int, width: int = 1):  # width 2: 767,550 parameters
+    def __init__(self, n_classes: int, width: int = 1, hidden: int = 0):  # 0: 128 w
         super().__init__()
-        w = width
+        w, hidden = width, hidden or 128 * width
         self.features = nn.Sequential(
             nn.Conv2d(1, 32 * w, 3),
             nn.ReLU(),
@@ -85,11 +85,11 @@ class CustomCNN(nn.Module):
         self.classifier = nn.Sequential(
             Flatten(),
             nn.BatchNorm1d(1024 * w),  # (B, 1024 w)
-            nn.Linear(1024 * w, 128 * w),
+            nn.Linear(1024 * w, hidden),
             nn.ReLU(),
-            nn.BatchNorm1d(128 * w),
-            Dropout(0.2),  # (B, 128 w)
-            nn.Linear(128 * w, n_classes),  # (B, n_classes)
+            nn.BatchNorm1d(hidden),
+            Dropout(0.2),  # (B, hidden)
+            nn.Linear(hidden, n_classes),  # (B, n_classes)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -195,7 +195,8 @@ NETWORKS = {
     "resnet-without-norm": partial(resnet_without, "norm"),
     "resnet-without-pool": partial(resnet_without, "pool"),
     "resnet-without-padding": partial(resnet_without, "padding"),
-    "wide": partial(CustomCNN, width=2),
+    "wide": partial(CustomCNN, width=2),  # 767,550 parameters
+    "wide-128": partial(CustomCNN, width=2, hidden=128),  # 497,086
     "resnet18": ResNet18,
     "resnet18-56": partial(ResNet18, size=56),
 }
@@ -233,8 +234,7 @@ class PreparedNetwork(nn.Module):
         # fastai's own kind of tensor would slow down every layer
         x = self.preparation(images.as_subclass(Tensor))  # (B, 1, 28, 28)
         with torch.autocast(x.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits = self.network(x.contiguous(memory_format=torch.channels_last))
-        return logits.float()  # (B, n_classes)
+            return self.network(x.contiguous(memory_format=torch.channels_last)).float()
 
 
 def make_network(name: str, n_classes: int) -> nn.Module:

@@ -23,6 +23,7 @@ PARAMETERS = {
     "resnet-without-pool": 1_939_518,
     "resnet-without-padding": 956_478,
     "wide": 767_550,
+    "wide-128": 497_086,
     "resnet18": 11_202_046,
     "resnet18-56": 11_202_046,
 }

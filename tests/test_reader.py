@@ -13,6 +13,7 @@ from playwright.sync_api import expect
 from lib.data.classes import BYCLASS
 from lib.data.strokes import generate
 from lib.files import ROOT
+from lib.models import round_weights
 from lib.networks import Preparation, PreparedNetwork, make_network
 from lib.reading import Recogniser, canvas, layers, page
 from lib.reading.recogniser import NOT_A_CHARACTER
@@ -171,7 +172,7 @@ def test_a_large_photograph_is_reduced_as_python_reduces_it(script, file):
 
 @pytest.mark.parametrize(
     "name",
-    ["custom", "lenet", "resnet", "lenet-with-norm", "wide"]
+    ["custom", "lenet", "resnet", "lenet-with-norm", "wide", "wide-128"]
     + [f"resnet-without-{part}" for part in ("norm", "pool", "padding")],
 )
 def test_every_network_answers_as_torch_does(name, script):
@@ -182,8 +183,7 @@ def test_every_network_answers_as_torch_does(name, script):
             layer.running_mean.uniform_(-0.2, 0.2), layer.running_var.uniform_(0.5, 2)
             torch.nn.init.uniform_(layer.weight, 0.5, 2)
             torch.nn.init.uniform_(layer.bias, -0.5, 0.5)
-    for weights in model.parameters():
-        weights.data = weights.data.half().float() if weights.dim() > 1 else weights.data
+    round_weights(model, bits=8 if name == "wide-128" else 16)
     images = generate(per_class=1, seed=0)[0][:4]
     expected = Recogniser(model, list("abcdefg"), UNSURE).probabilities(images)
     about = layers.described(model) | {"temperature": 1, "classes": list("abcdefg")}

@@ -85,6 +85,23 @@ def test_a_model_file_holds_kernels_and_matrices_in_half_precision(tmp_path, mod
     assert weights["preparation.mean"].dtype == torch.float32
 
 
+def test_weights_in_8_bits_are_kept_so_and_answer_exactly_as_the_rounded_ones(tmp_path, model):
+    models.round_weights(model, bits=8)
+    save(tmp_path, model)
+    weights = load_file(tmp_path / files.MODEL)
+    assert weights["network.features.0.weight"].dtype == torch.int8
+    assert weights["network.features.0.weight" + models.STEPS].shape == (32,)
+    loaded, _ = models.load_model(tmp_path / files.MODEL)
+    assert torch.equal(loaded(IMAGES), model(IMAGES))
+
+
+def test_8_bits_change_no_weight_by_more_than_half_a_step_of_its_output(model):
+    exact = model.network.classifier[2].weight.detach().clone()  # (128, 1024)
+    models.round_weights(model, bits=8)
+    off = (model.network.classifier[2].weight - exact).abs().amax(dim=1)
+    assert (off <= 0.51 * exact.abs().amax(dim=1) / 127).all() and (off > 0).all()
+
+
 def test_the_same_weights_give_the_same_file_in_every_process(tmp_path):
     code = """if True:
         import sys, torch
@@ -244,6 +261,14 @@ def test_a_model_with_two_classes_of_one_name_is_refused(tmp_path, model):
     assert "two of its classes have the same name" in refused(
         changed(tmp_path, model, class_names=["a", "b", "a"])
     )
+
+
+@pytest.mark.parametrize(
+    "name, shape", [("network.features.0.weight", 31), ("network.features.0.weight", ()), ("b", 3)]
+)
+def test_a_model_with_steps_that_fit_no_weights_is_refused(tmp_path, model, name, shape):
+    steps = {name + models.STEPS: torch.ones(shape)}
+    assert "its weights are not those" in refused(changed(tmp_path, model, steps))
 
 
 @pytest.mark.parametrize("names", [["a", "b"], list(map(str, range(2_000_000)))])

@@ -7,6 +7,7 @@ import torch
 from torch import fx, nn
 
 from lib.errors import InputError
+from lib.models import kept
 from lib.networks import Dropout, Flatten, PreparedNetwork
 
 
@@ -24,14 +25,14 @@ class Numbers:
         self.bytes = b""
 
     def keep(self, values: torch.Tensor, kind: str = "float") -> tuple[str, int, int]:
-        array = values.detach().float().numpy().astype("<f4" if kind == "float" else "<f2")
+        array = values.detach().numpy().astype({"float": "<f4", "half": "<f2", "byte": "i1"}[kind])
         place = kind, len(self.bytes), array.size
         self.bytes += array.tobytes() + bytes(-array.nbytes % 4)
         return place
 
 
 def described(model: PreparedNetwork) -> dict:
-    """Layers, mean, std and packed numbers; kernels and matrices in half precision, as in files.
+    """Layers, mean, std and packed numbers; kernels and matrices as files keep them.
 
     Raises InputError for a network with a layer that reader.js does not know.
     """
@@ -82,4 +83,8 @@ def _layer(node: fx.Node, module: nn.Module | None, numbers: Numbers) -> dict:
 
 def _weights(module: nn.Module, numbers: Numbers) -> dict:
     bias = {} if module.bias is None else {"bias": numbers.keep(module.bias)}
-    return {"weight": numbers.keep(module.weight, "half")} | bias
+    match kept(module.weight.detach()):
+        case whole, steps:
+            return {"weight": numbers.keep(whole, "byte"), "steps": numbers.keep(steps)} | bias
+        case (halves,):
+            return {"weight": numbers.keep(halves, "half")} | bias

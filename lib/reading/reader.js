@@ -278,6 +278,7 @@ function unpacked(text) { // bytes of base64; [kind, at, n] names some of its nu
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   return ([kind, at, n]) => {
     if (kind === "float") return new Float32Array(bytes.buffer, at, n);
+    if (kind === "byte") return Float32Array.from(new Int8Array(bytes.buffer, at, n));
     return Float32Array.from(new Uint16Array(bytes.buffer, at, n), (bits) => {
       const power = (bits >> 10) & 31, rest = bits & 1023;
       return (bits >> 15 ? -1 : 1) * (power ? (1 + rest / 1024) * 2 ** (power - 15) : rest * 2 ** -24);
@@ -350,11 +351,15 @@ const LAYERS = { // each takes pictures {data, c, h, w}: channels, height, width
 
 function makeNetwork({ layers, packed, mean, std, temperature, ...about }) {
   const numbers = unpacked(packed), means = numbers(mean);
-  const ready = layers.map(({ weight, bias, scale, shift, ...rest }) => ({
-    ...rest,
-    ...Object.fromEntries(Object.entries({ weight, bias, scale, shift }).filter(([, at]) => at)
-      .map(([name, at]) => [name, numbers(at)])),
-  }));
+  const ready = layers.map(({ weight, steps, bias, scale, shift, ...rest }) => {
+    const held = Object.fromEntries(Object.entries({ weight, steps, bias, scale, shift }).filter(([, at]) => at)
+      .map(([name, at]) => [name, numbers(at)]));
+    if (steps) { // whole numbers, times the step of their output
+      const each = held.weight.length / held.steps.length;
+      held.weight = held.weight.map((value, i) => value * held.steps[Math.floor(i / each)]);
+    }
+    return { ...rest, ...held };
+  });
   function look(image) { // 784 bytes, upright, ink bright on 0: probabilities of classes, of refusals
     const values = [{ data: Float32Array.from(image, (value, i) => (value - means[i]) / std), c: 1, h: SIZE, w: SIZE }];
     for (const layer of ready) values.push(LAYERS[layer.op](layer, ...layer.from.map((at) => values[at])));
