@@ -119,7 +119,7 @@ def worker(monkeypatch):
     for name in on_dask.SHARED:
         monkeypatch.setenv(name, "the test's")
     yield process_for
-    on_dask.process.end()
+    on_dask.process.close()
 
 
 def test_a_worker_keeps_its_process_for_the_next_notebook_of_the_same_client(worker):

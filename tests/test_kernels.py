@@ -1,5 +1,7 @@
 """Kernels that are forked from a warm process: the same as fresh ones, and never left behind."""
 
+from contextlib import closing
+
 import nbformat
 import plans
 import psutil
@@ -39,7 +41,7 @@ def outputs(folder, process, *code):
 def test_a_forked_kernel_gives_what_a_fresh_one_gives(folder):
     left = []
     for cards in ("0", ""):
-        with process_with(folder, cards) as process:
+        with closing(process_with(folder, cards)) as process:
             left.append(outputs(folder, process, *SAME))
     assert left[0] == left[1] and "image/png" in left[1][-1]
 
@@ -47,13 +49,13 @@ def test_a_forked_kernel_gives_what_a_fresh_one_gives(folder):
 def test_forked_kernels_draw_different_random_numbers(folder):
     code = TRAINS + "\nimport random, torch, numpy as np"
     draw = "print(random.random(), np.random.rand(), torch.rand(1))"
-    with process_with(folder) as process:
+    with closing(process_with(folder)) as process:
         first, second = (outputs(folder, process, code, draw)[0].split() for _ in range(2))
     assert all(one != other for one, other in zip(first, second))
 
 
 def test_the_process_that_is_forked_has_computed_nothing_and_has_one_thread(folder):
-    with NotebookProcess(1, {"HANDWRITING_OUTPUTS": str(folder)}) as process:
+    with closing(NotebookProcess(1, {"HANDWRITING_OUTPUTS": str(folder)})) as process:
         outputs(folder, process, TRAINS)
         family = psutil.Process(process.process.pid).children(recursive=True)
         server = next(one for one in family if "forkserver" in " ".join(one.cmdline()))
@@ -73,7 +75,7 @@ def test_nothing_is_left_of_a_notebook_whose_process_is_killed(folder):
 
 @pytest.mark.parametrize("cards", ["", "0"])
 def test_a_kernel_that_dies_is_a_failure_and_the_next_one_runs(folder, cards):
-    with process_with(folder, cards) as process:
+    with closing(process_with(folder, cards)) as process:
         plans.write(folder, EXPLORE, TRAINS, "import os; os.kill(os.getpid(), 9)")
         outcome = run_step(plans.planned(folder)[0], process)
         assert outcome.problem.startswith("DeadKernelError: Kernel died; perhaps the memory")
@@ -81,7 +83,7 @@ def test_a_kernel_that_dies_is_a_failure_and_the_next_one_runs(folder, cards):
 
 
 def test_no_kernel_warns_of_open_ports(folder):
-    with process_with(folder) as process:
+    with closing(process_with(folder)) as process:
         outputs(folder, process, "1 + 1")
         process.errors.seek(0)
         assert "TCP" not in process.errors.read()

@@ -1,6 +1,7 @@
 """What there is to run of a profile, and running it."""
 
 import json
+from contextlib import closing
 
 import plans
 import pytest
@@ -20,7 +21,7 @@ from lib.running.staleness import begin, dependencies
 def process(tmp_path_factory):
     """A process for notebooks, with a folder of its own for results."""
     environment = {"HANDWRITING_OUTPUTS": str(tmp_path_factory.mktemp("results"))}
-    with NotebookProcess(threads=1, environment=environment) as process:
+    with closing(NotebookProcess(threads=1, environment=environment)) as process:
         yield process
 
 
@@ -209,7 +210,7 @@ def test_a_kernel_that_dies_is_a_failure(folder, process):
 
 
 def test_a_notebook_that_hangs_is_ended_after_its_time(folder):
-    with NotebookProcess(threads=1) as process:
+    with closing(NotebookProcess(threads=1)) as process:
         run_step(explore(folder), process)  # the first waits for imports
         plans.write(folder, EXPLORE, "print('here', flush=True)", "import time; time.sleep(60)")
         outcome = run_step(explore(folder, time_limit=0.08), process)

@@ -17,11 +17,12 @@ import dask
 from distributed import Client, Future, KilledWorker, LocalCluster, get_worker
 from distributed.core import Status
 from distributed.utils import silence_logging_cmgr
+from rich.console import Console
 
 from lib.errors import InputError
 from lib.running.notebook import ATTEMPTS, NotebookProcess, advice, run_step, visible_cards
 from lib.running.plan import Outcome, Step, n_cores
-from lib.running.progress import Display, display
+from lib.running.progress import Display
 from lib.running.staleness import read_record, reasons
 
 SHARED = ("HANDWRITING_DATA", "HANDWRITING_OUTPUTS")  # which a worker must have as its client has
@@ -57,14 +58,14 @@ def run_on_worker(step: Step, threads: int, topic: str, environment: dict[str, s
 def process_for(threads: int, environment: dict[str, str], number) -> NotebookProcess:
     """This worker's process; a new one where the last has ended, or was another client's."""
     global process
+    shared = OWN | environment
     for name in SHARED:
         os.environ.pop(name, None)
-    os.environ.update(OWN | environment)
-    shared = {name: os.environ[name] for name in SHARED if name in os.environ}
+    os.environ.update(shared)
     if (cards := visible_cards()) and isinstance(number, int):
         shared["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
     if process and (process.threads, process.environment) != (threads, shared):
-        process.end()
+        process.close()
     if process is None or process.ended:
         process = NotebookProcess(threads, shared)
     return process
@@ -91,10 +92,9 @@ def connected(scheduler: str, jobs: int) -> Iterator[Client]:
                 yield client
         else:
             quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": SILENT}
+            each = {"threads_per_worker": 1, "memory_limit": 0}
             with handled({signal.SIGINT: signal.SIG_IGN}):  # workers inherit it: Ctrl-C is ours
-                cluster = LocalCluster(
-                    n_workers=jobs, threads_per_worker=1, memory_limit=0, **quiet
-                )
+                cluster = LocalCluster(n_workers=jobs, **each, **quiet)
             with cluster, Client(cluster) as client:
                 yield client
 
@@ -127,11 +127,12 @@ def run_steps(
     step that was run. Raises InputError if the scheduler cannot be reached, or no longer.
     """
     jobs = jobs_at_once(jobs, threads, len(steps), n_cores(), len(visible_cards()))
+    shown = Display(steps, Console(highlight=False), jobs)
     # a batch system says by SIGTERM that time is over: as by Ctrl-C
     with (
         handled({signal.SIGTERM: signal.default_int_handler}),
         dask.config.set(LOCAL),
-        display(steps, jobs) as shown,
+        shown.table,
         connected(scheduler, jobs) as client,
     ):
         plan = Running(client, steps, shown, threads, force)

@@ -43,7 +43,7 @@ def modules(notebook: Path, root: Path = ROOT) -> list[str]:
 def imports(path: Path) -> set[str]:
     """Every file of lib that what a module or notebook imports may be."""
     names = {"lib"} if path.suffix == ".py" else set()
-    for source in [path.read_text(encoding="utf-8")] if path.suffix == ".py" else code_cells(path):
+    for source in sources(path):
         try:
             nodes = list(ast.walk(ast.parse(source)))
         except SyntaxError:  # IPython's own, such as %timeit
@@ -60,14 +60,15 @@ def imports(path: Path) -> set[str]:
 @until_changed
 def code_digest(path: Path) -> str:
     """MD5 of what a module does, or a notebook's code cells less their parameters."""
+    return digest_of_code(sources(path))
+
+
+def sources(path: Path) -> list[str]:
+    """A module's code, or a notebook's cells of it less its parameters, which count by value."""
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
-        return digest_of_code([path.read_text(encoding="utf-8")])
-    return digest_of_code(code_cells(path))
-
-
-def code_cells(notebook: Path) -> list[str]:
-    """A notebook's code, cell by cell, less its parameters, which are compared by their values."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        return [text]
+    cells = json.loads(text)["cells"]
     code = [cell for cell in cells if cell["cell_type"] == "code"]
     return ["".join(cell["source"]) for cell in code if not is_parameters(cell)]
 

@@ -5,8 +5,10 @@ A step comes as a line of JSON on stdin. Events go out as lines of JSON on stdou
 whoever holds its other end has finished or was killed, everything that was started here is ended.
 """
 
+import io
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from papermill.translators import PythonTranslator, papermill_translators
 
 from lib.files import ROOT
 from lib.running import kernels
+from lib.running.notebook import advice
 
 MOST_PRINTED, MOST_LINES = 10_000, 100  # letters at once and lines in a second that are passed on
 MOST_KEPT = 1_000_000  # letters that a cell prints and that are kept in its notebook
@@ -40,7 +43,7 @@ class Explained(PythonTranslator):
         return "".join(lines)
 
 
-class Printed:
+class Printed(io.TextIOBase):
     """What a notebook prints, line by line, as events; of a flood no more than anyone reads."""
 
     next_second, lines = 0.0, 0
@@ -52,9 +55,6 @@ class Printed:
             self.lines += 1
             if self.lines <= MOST_LINES:
                 tell({"printed": line})
-
-    def flush(self) -> None:
-        pass
 
 
 def tell(event: dict) -> None:
@@ -73,7 +73,7 @@ def read_steps(steps: Queue) -> None:
 
 
 def execute(step: dict, manager: type) -> str:
-    """Runs one notebook; what went wrong in one line, or "" if nothing did."""
+    """Runs one notebook; what went wrong, with the cell and the traceback's end, or ""."""
     notebook, executed = step["notebook"], Path(step["executed"])
     n_cells = len(json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"])
     Explained.origins = step["origins"]
@@ -107,8 +107,15 @@ def execute(step: dict, manager: type) -> str:
             on_cell_start=on_cell_start,
             on_cell_executed=on_cell_executed,
         )
+    except papermill.PapermillExecutionError as error:
+        lines = [line for line in error.source.splitlines() if line.strip() and line[0] != "#"]
+        place = f"in cell [{error.exec_count}], which begins: {lines[0]}"
+        traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback)).rstrip()
+        named = f"{error.ename}: {error.evalue}{advice(error.evalue)}"
+        return "\n".join([named, place, *traceback.splitlines()[-11:-1]])
     except Exception as error:  # whatever it is becomes the step's failure
-        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
+        said = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[-1]}"
+        return said + advice(said)
     return ""
 
 

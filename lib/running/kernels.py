@@ -15,13 +15,11 @@ from ipykernel.kernelapp import IPKernelApp
 from jupyter_client import AsyncKernelManager
 from jupyter_client.provisioning import LocalProvisioner
 
-PRELOADED = [  # nothing of lib: its code may change while the server lives
+PRELOADED = [  # pandas and sklearn come with these; nothing of lib, which may change meanwhile
     "ipykernel.ipkernel",
     "pydantic",
-    "pandas",
     "seaborn",
     "safetensors.torch",
-    "sklearn.metrics",
     "fastai.vision.data",
     "fastai.callback.all",
 ]

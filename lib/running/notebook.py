@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -61,19 +60,11 @@ class NotebookProcess:
         for line in self.process.stdout:
             if line.startswith("{"):  # a kernel may write there, too
                 self.events.put(json.loads(line))
-        self.events.put({"ended": True, "problem": self._last_words()})
-
-    def _last_words(self) -> str:
         status = self.process.wait()
         self.errors.seek(0)
         lines = self.errors.read().strip().splitlines()
-        return lines[-1] if status == 1 and lines else "its process was ended from outside"
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        self.end()
+        problem = lines[-1] if status == 1 and lines else "its process was ended from outside"
+        self.events.put({"ended": True, "problem": problem + advice(problem)})
 
     @property
     def ended(self) -> bool:
@@ -103,7 +94,7 @@ class NotebookProcess:
                     self.held += getattr(info, "pss", info.rss)
         return self.held
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Ends the process and every kernel below it, and waits until they are gone."""
         with suppress(OSError):
             self.process.stdin.close()
@@ -143,23 +134,22 @@ def run_step(
 
 
 def watch(step: Step, process: NotebookProcess, report, stopped) -> str:
-    """Has the step executed and looks after it; what went wrong, or "".
-
-    A process that must be stopped is ended.
-    """
+    """Has the step executed; what went wrong, or "". A process that must be stopped is ended."""
     latest, ends = 0.0, time.monotonic() + 60 * step.minutes
     process.send(step)
     while not stopped() and time.monotonic() < ends:
         with suppress(Empty):
             event = process.events.get(timeout=GLANCE)
             if "ended" in event:
-                return describe_failure(step, event["problem"]) if event["problem"] else ""
+                shown = event["problem"] and step.executed.exists()
+                where = f"\nexecuted notebook: {shown_path(step.executed)}" if shown else ""
+                return event["problem"] + where
             report(event if "printed" in event else event | {"memory": process.memory()})
         if process.progress.exists() and process.progress.stat().st_mtime != latest:
             latest = process.progress.stat().st_mtime
             with suppress(ValueError):  # caught half-written: there will be another
                 report(json.loads(process.progress.read_text()) | {"memory": process.memory()})
-    process.end()
+    process.close()
     return (
         f"it was ended after {step.minutes:g} minutes (time_limit): raise the limit if it needs "
         f"longer\nexecuted so far: {shown_path(step.executed)}"
@@ -178,31 +168,10 @@ def visible_cards(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def quiet_environment() -> dict[str, str]:
-    """The environment for notebooks that nobody watches: plain progress, and threads that wait.
-
-    Threads that wait by spinning are 10 times slower beside another busy process.
-    """
+    """The environment for notebooks that nobody watches: plain progress, and threads that wait."""
     kept = {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK}
+    # threads that wait by spinning are 10 times slower beside another busy process
     return {"OMP_WAIT_POLICY": "PASSIVE"} | kept
-
-
-def describe_failure(step: Step, said_last: str) -> str:
-    """The error, the cell it arose in with the traceback's end, and where to see the rest."""
-    where = f"executed notebook: {shown_path(step.executed)}"
-    try:
-        cells = json.loads(step.executed.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError):  # none was written, or half of one
-        cells, where = [], ""
-    for cell in cells:
-        for error in cell.get("outputs", []):
-            if error["output_type"] == "error":
-                code = "".join(cell["source"]).splitlines()
-                first = next(line for line in code if line.strip() and not line.startswith("#"))
-                traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error["traceback"])).rstrip()
-                named = f"{error['ename']}: {error['evalue']}{advice(error['evalue'])}"
-                place = f"in cell [{cell['execution_count']}], which begins: {first}"
-                return "\n".join([named, place, *traceback.splitlines()[-11:-1], where])
-    return f"{said_last}{advice(said_last)}\n{where}".rstrip()
 
 
 def advice(error: str) -> str:

@@ -11,17 +11,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from lib.errors import InputError
-from lib.files import (
-    FINDINGS,
-    HISTORY,
-    METRICS,
-    MODEL,
-    PREDICTIONS,
-    RATES,
-    ROOT,
-    check_writable,
-    outputs_folder,
-)
+from lib.files import FINDINGS, RATES, ROOT, check_writable, outputs_folder, shown_path
 from lib.params import DataParameters, Profile, did_you_mean, given
 from lib.running.code import is_parameters, until_changed
 from lib.running.studies import Run, planned_runs
@@ -100,20 +90,17 @@ def plan(
     A notebook whose parameters name `studies` is a chapter about those: it is run for a profile
     that has the first of them. The last chapter comes after the others.
     """
-    runs, data = planned_runs(profile), given(DataParameters, dict(profile))
-    checksum = checksum_of(data)
+    runs = planned_runs(profile)
+    checksum = checksum_of(given(DataParameters, dict(profile)))
     explore = make_step(profile, notebooks / f"{EXPLORE}.ipynb", checksum=checksum)
     found = {"writes": [RATES], "networks": profile.networks, "checksum": checksum}
     rates = make_step(profile, notebooks / f"{FIND}.ipynb", **found)
-    trainings = [_training(profile, notebooks, run, rates, checksum_of) for run in runs]
-    chapters, studies = [], {}
-    for run in runs:
-        for study in run.studies:
-            studies.setdefault(study, []).append(run.name)
+    trainings = [_training(profile, notebooks, run, checksum_of) for run in runs]
+    chapters, known = [], {study for run in runs for study in run.studies}
     for notebook in sorted(notebooks.glob("*.ipynb")):
         asked = parameters_of(notebook).get("studies", ("", []))[1]
-        if asked and asked[0] in studies:
-            read = {study: studies[study] for study in asked if study in studies}
+        if asked and asked[0] in known:
+            read = [study for study in asked if study in known]
             chapters.append(_chapter(profile, notebook, trainings, read, checksum))
     if chapters:
         *before, last = chapters
@@ -127,21 +114,19 @@ def plan(
 
 def make_step(profile: Profile, notebook: Path, chosen: dict | None = None, **rest) -> Step:
     """A step with those of the profile's and the chosen values that its notebook asks for."""
-    chosen, run = chosen or {}, rest.get("run", "")
-    values = profile.model_dump(mode="json") | {"outputs": profile.outputs} | chosen
+    values = profile.model_dump(mode="json", exclude={"studies"}) | {"outputs": profile.outputs}
+    values |= chosen or {}
     taken = {name: values[name] for name in parameters_of(notebook) if name in values}
-    taken.pop("studies", None)
     for name in {"archive", "folder"} & taken.keys():
         if Path(taken[name]).is_relative_to(ROOT.parent):  # not where this machine keeps it
             taken[name] = os.path.relpath(taken[name], ROOT)
     origins = {name: profile.origin(name) for name in taken} | {"outputs": "the profile's name"}
-    name = f"{notebook.stem} {run}".strip()
-    path = str(notebook.relative_to(ROOT)) if notebook.is_relative_to(ROOT) else str(notebook)
     origins |= rest.pop("origins", {})
+    name, path = f"{notebook.stem} {rest.get('run', '')}".strip(), shown_path(notebook)
     return Step(name, path, profile.outputs, taken, origins, minutes=profile.time_limit, **rest)
 
 
-def _training(profile: Profile, notebooks: Path, run: Run, rates: Step, checksum_of) -> Step:
+def _training(profile: Profile, notebooks: Path, run: Run, checksum_of) -> Step:
     chosen = run.parameters.model_dump(mode="json") | {"run": run.name}
     finds = not run.parameters.learning_rate and run.parameters.network in profile.networks
     chosen_by = f"study {', '.join(run.studies)}"
@@ -155,22 +140,16 @@ def _training(profile: Profile, notebooks: Path, run: Run, rates: Step, checksum
         run=run.name,
         origins=origins,
         checksum=checksum_of(given(DataParameters, dict(run.parameters))),
-        needs=[rates.name] * finds + [f"{TRAIN} {run.needs}"] * bool(run.needs),
+        needs=[FIND] * finds + [f"{TRAIN} {run.needs}"] * bool(run.needs),
         reads=[f"{RATES}#{run.parameters.network}"] * finds + [run.reads] * bool(run.reads),
-        writes=[f"{run.name}/{name}" for name in files_of(run)],
+        writes=[f"{run.name}/{name}" for name in run.files],
         networks=[run.parameters.network],
         studies={study: [run.name] for study in run.studies},
     )
 
 
-def files_of(run: Run) -> list[str]:
-    """The files that a run leaves: those that keep labels alone have no model."""
-    return [MODEL] * (run.parameters.keep == "all") + [HISTORY, PREDICTIONS, METRICS]
-
-
 def _chapter(profile: Profile, notebook: Path, trainings, studies, checksum: str) -> Step:
-    wanted = {name for names in studies.values() for name in names}
-    chosen = [step for step in trainings if step.run in wanted]
+    chosen = [step for step in trainings if step.studies.keys() & studies]
     return make_step(
         profile,
         notebook,
@@ -179,16 +158,15 @@ def _chapter(profile: Profile, notebook: Path, trainings, studies, checksum: str
         writes=[f"{FINDINGS}/{notebook.stem}.json"],
         checksum=checksum,
         networks=sorted({name for step in chosen for name in step.networks}),
-        studies=studies,
+        studies={
+            study: [step.run for step in chosen if study in step.studies] for study in studies
+        },
     )
 
 
 def share_of_cores(profile: Profile, steps: list[Step]) -> int:
-    """Threads of each notebook: the profile's, else the cores divided among the plan's trainings.
-
-    Not among those that run at once: the last digits of a result depend on this number, and must
-    not depend on --jobs.
-    """
+    """Threads of each notebook: the profile's, else the cores divided among all its trainings."""
+    # not those that run at once: a result's last digits depend on this, and must not on --jobs
     trainings = sum(bool(step.run) for step in steps)
     return profile.threads or max(1, n_cores() // max(1, trainings))
 

@@ -6,8 +6,6 @@ what is wrong. What other notebooks print stands in their executed copies.
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from statistics import mean
 
@@ -33,7 +31,10 @@ GOES_ON = ("running", "queued", "waiting")
 
 
 class Display:
-    """The table or the log. Events come from dask's thread, all else from the main one."""
+    """A live table where someone watches a terminal, else a log of plain lines.
+
+    Events come from dask's thread, all else from the main one.
+    """
 
     def __init__(self, steps: list[Step], console: Console, at_once: int = 1, clock=time.monotonic):
         name = Column(no_wrap=True, overflow="ellipsis", ratio=1)
@@ -50,7 +51,10 @@ class Display:
         self.reminded = -60.0
 
     def add(self, name: str, step: Step | None = None) -> Task:
-        fields = dict.fromkeys(COLUMNS, "") | {"step": step, "usual": usual_seconds(step)}
+        record = step and read_record(step) or {}
+        again = record and record["parameters"] == step.parameters
+        usual = again and record["seconds"] or 0.0  # seconds; 0: nobody knows
+        fields = dict.fromkeys(COLUMNS, "") | {"step": step, "usual": usual}
         self.table.add_task(name, start=False, total=1, **fields)
         mark(task := self.table.tasks[-1], "waiting")
         return task
@@ -130,12 +134,6 @@ class Display:
             self.table.refresh()
 
 
-def usual_seconds(step: Step | None) -> float:
-    """What the step took last time, with the same parameters; 0 if there was no such time."""
-    record = step and read_record(step) or {}
-    return record["seconds"] or 0.0 if record and record["parameters"] == step.parameters else 0.0
-
-
 def mark(task: Task, state: str) -> None:
     """Sets a task's state, and says it."""
     task.fields |= {"state": state, "doing": f"[{COLORS[state]}]{state}", "memory": ""}
@@ -158,10 +156,7 @@ def changes(event: dict) -> dict[str, str | float]:
 
 
 def expectations(tasks: list[Task]) -> dict[int, float]:
-    """Seconds that each task takes: as last time, else by its epochs' pace, else as those like it.
-
-    Like it are those of the same notebook and networks, else of the same notebook.
-    """
+    """Seconds each task takes: as last time, else by its epochs' pace, else as those like it."""
     known, alike = {}, {}
     for task in tasks:
         elapsed, usual = task.elapsed or 0.0, task.fields["usual"]
@@ -179,7 +174,7 @@ def expectations(tasks: list[Task]) -> dict[int, float]:
 
 
 def kinds(task: Task) -> list[tuple]:
-    """What a task can be compared by, the closest first."""
+    """What a task is like others in, the closest first: notebook and networks, else notebook."""
     step = task.fields["step"]
     return [(step.notebook, *step.networks), (step.notebook,)]
 
@@ -204,11 +199,3 @@ def total_time(left: list[Task], expected: dict[int, float], elapsed: float, at_
     whole = elapsed + max(sum(remaining) / at_once, *remaining)
     about = f"{whole / 60:.0f} min" if whole >= 90 else f"{whole:.0f} s"
     return f"{clock(elapsed)} of about {about}"
-
-
-@contextmanager
-def display(steps: list[Step], at_once: int) -> Iterator[Display]:
-    """A live table where someone watches a terminal, else plain lines."""
-    shown = Display(steps, Console(highlight=False), at_once)
-    with shown.table:
-        yield shown

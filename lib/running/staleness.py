@@ -14,7 +14,6 @@ import hashlib
 import json
 import platform
 import time
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,8 @@ ELSEWHERE = ("archive", "folder", "outputs")  # paths: the checksum stands for w
 DRAWS = {"lib/plots.py", "lib/wording.py"}  # nobody trains again for pictures or words
 RECORD = 2  # version of the record's layout
 AGAIN = {"failed": "failed", "running": "interrupted"}
+VERSIONS = {name: version(name) for name in ("torch", "fastai")}  # of what computes
+VERSIONS["python"] = platform.python_version()
 
 
 class Written(BaseModel):
@@ -66,7 +67,7 @@ def dependencies(step, root: Path = ROOT) -> dict[str, dict]:
         "lib": {name: code_digest(root / name) for name in used},
         "network": {name: networks[name] for name in step.networks},
         "data": {"checksum": step.checksum},
-        "library": library_versions(),
+        "library": VERSIONS,
         "study": {} if step.run else step.studies,
         "input": {name: input_digest(folder, name) for name in step.reads},
     }
@@ -165,10 +166,7 @@ def _md5(file: Path) -> str:
 
 
 def input_digest(folder: Path, name: str) -> str:
-    """MD5 of a file that a step reads, or "" if it is not there.
-
-    "rates.json#custom" is that entry of a JSON file.
-    """
+    """MD5 of a file that a step reads, or of one entry: "rates.json#custom"; "" if not there."""
     file, _, key = name.partition("#")
     if not (folder / file).exists():
         return ""
@@ -184,10 +182,3 @@ def _written(notebooks: Path) -> dict[str, dict]:
     """What the records of a profile say of the files that its steps wrote."""
     records = [record for path in notebooks.glob("*.json") if (record := _read(path))]
     return {name: written for record in records for name, written in record["writes"].items()}
-
-
-@cache
-def library_versions() -> dict[str, str]:
-    """The versions of what computes."""
-    versions = {name: version(name) for name in ("torch", "fastai")}
-    return versions | {"python": platform.python_version()}

@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 from lib.errors import InputError
-from lib.files import MODEL, outputs_folder, run_name
+from lib.files import HISTORY, METRICS, MODEL, PREDICTIONS, outputs_folder, run_name
 from lib.params import Profile, RunParameters, check, did_you_mean, existing_path, profile_names
 
 OWN = ("archive", "folder", "class_ratio")  # parameters that mean something to one source alone
@@ -26,6 +26,11 @@ class Run:
     def name(self) -> str:
         """The run's folder, such as custom-seed0 or custom-seed0-epochs=3."""
         return run_name(self.parameters.network, self.parameters.seed, self.differing)
+
+    @property
+    def files(self) -> list[str]:
+        """The files that it leaves: one that keeps labels alone has no model."""
+        return [MODEL] * (self.parameters.keep == "all") + [HISTORY, PREDICTIONS, METRICS]
 
 
 def planned_runs(profile: Profile) -> list[Run]:
