@@ -6,6 +6,7 @@ runs one notebook in a process of its own, `cluster` many at a time, `progress` 
 
 # ruff: noqa: F401  these are the names for others
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lib.errors import InputError
@@ -76,9 +77,7 @@ def write_results(outputs: str, steps: list[Step]) -> None:
     """results.json: the metrics of every finished run, with its name and the studies it serves."""
     studies, rows = {step.run: list(step.studies) for step in steps if step.run}, []
     for folder in complete_runs(outputs_folder(outputs)):
-        try:
-            metrics = read_json(folder / METRICS)
-        except InputError:
-            continue  # damaged: its record says so, and it is run again
-        rows.append({"run": folder.name, "studies": studies.get(folder.name, [])} | metrics)
+        with suppress(InputError):  # damaged: its record says so, and it is run again
+            own = {"run": folder.name, "studies": studies.get(folder.name, [])}
+            rows.append(own | read_json(folder / METRICS))
     write_json(outputs_folder(outputs) / RESULTS, rows)

@@ -180,13 +180,11 @@ class Running:
                     self.end(step, Outcome("fresh"))
 
     def submit(self) -> bool:
-        """Hands out as many steps as workers are free; False if it waits for a first one.
-
-        dask, given more, would have a short one wait behind a long one.
-        """
+        """Hands out as many steps as workers are free; False if it waits for a first one."""
         if not self.ready:
             return True
         at_work = self.client.processing()
+        # dask, given more, would have a short one wait behind a long one
         free = min(len(at_work) - len(self.running), sum(not keys for keys in at_work.values()))
         environment = {name: os.environ[name] for name in SHARED if name in os.environ}
         for step in self.ready[: max(0, free)]:

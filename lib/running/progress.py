@@ -121,16 +121,13 @@ class Display:
                 task.visible = place < room
                 goes_on = task.fields["state"] in GOES_ON
                 of = f" of {clock(expected[task.id])}" if goes_on and task.id in expected else ""
-                task.fields["time"] = (
-                    f"{clock(task.elapsed or 0)}{of}" if task.elapsed or of else ""
-                )
+                task.fields["time"] = clock(task.elapsed or 0) + of if task.elapsed or of else ""
             self.hidden.visible = len(tasks) > room
             self.hidden.description = f"and {len(tasks) - room} more"
             self.total.completed = 1 - len(left) / len(tasks)
-            self.total.fields |= {
-                "doing": f"{len(tasks) - len(left)} of {len(tasks)}",
-                "time": total_time(left, expected, self.total.elapsed, self.at_once),
-            }
+            self.total.fields["doing"] = f"{len(tasks) - len(left)} of {len(tasks)}"
+            so_far = self.total.elapsed
+            self.total.fields["time"] = total_time(left, expected, so_far, self.at_once)
             self.table.refresh()
 
 

@@ -122,15 +122,12 @@ def _read(path: Path) -> dict | None:
 
 
 def begin(step, run: str, now: dict) -> int:
-    """Notes that a run starts; which attempt of `run` it is, from 1: more if a worker died over it.
-
-    A checkpoint is left to be continued only where nothing has changed since it was begun.
-    """
+    """Notes that a run starts; its attempt, from 1: more if a worker died over this `run`."""
     earlier = read_record(step) or {}
     again = earlier.get("state") == "running" and earlier["run"] == run
     attempt = earlier["attempt"] + 1 if again else 1
     same = earlier.get("state") in AGAIN and earlier["depends"] == json.loads(json.dumps(now))
-    if step.run and not same:
+    if step.run and not same:  # a checkpoint is continued only where nothing has changed
         (step.run_folder / CHECKPOINT).unlink(missing_ok=True)
     record = {"record": RECORD, "state": "running", "run": run, "attempt": attempt}
     record |= {"began": time.time(), "seconds": earlier.get("seconds")}

@@ -36,9 +36,8 @@ class Run:
 def planned_runs(profile: Profile) -> list[Run]:
     """The runs of all studies, each once, and after the one that it starts from.
 
-    Every network with every seed is the study `networks`. A study keeps labels alone unless it says
-    otherwise, or shares the run with one that keeps all, or another run starts from it.
-    Raises InputError for a study that cannot be.
+    A study keeps labels alone unless it says otherwise, or shares the run with one that keeps all,
+    or another run starts from it. Raises InputError for a study that cannot be.
     """
     runs: dict[str, Run] = {}
     asked = {"networks": {"network": profile.networks, "keep": "all"}} | profile.studies
