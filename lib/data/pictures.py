@@ -24,7 +24,10 @@ warnings.filterwarnings("ignore", module="PIL")
 
 
 def read_grey(picture: Picture) -> np.ndarray:
-    """A picture as `_grey` gives it; InputError if it is no image, damaged, or of a wrong size."""
+    """(H, W) float32, 0 black to 1 white, at most 768 a side, upright, transparency on white.
+
+    Raises InputError if the picture is no image, damaged, or of a wrong size.
+    """
     try:
         return _grey(_opened(picture))
     except InputError:
@@ -37,37 +40,32 @@ def read_grey(picture: Picture) -> np.ndarray:
         reason = f"it has more than {LARGEST_SIDE:,} pixels a side"
     except MemoryError:
         reason = "there is too little memory for it"
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a decoder can raise anything
         reason = getattr(error, "strerror", None) or "it is damaged or cut short"
     named = picture if isinstance(picture, (str, Path)) else "The image"
     raise InputError(f"{named} cannot be read as an image ({reason}); give another file.")
 
 
 def _opened(picture: Picture) -> Image.Image:
-    if not isinstance(picture, (str, Path, Image.Image)):
+    if isinstance(picture, Image.Image):
+        _check_size(picture.size)
+        return _decoded(picture.copy())
+    if not isinstance(picture, (str, Path)):
         return _decoded(_from_array(picture))
-    try:
-        if isinstance(picture, Image.Image):
-            _check_size(picture.size)
-            return _decoded(picture.copy())
-        if Path(picture).exists() and not Path(picture).is_file():  # a pipe would be waited for
-            raise OSError(0, "it is no file")
-        Image.init()  # else a format that was not needed yet is unknown
-        with Image.open(picture, formats=FORMATS) as image:
-            _check_size(image.size)
-            image.draft(None, (LARGEST, LARGEST))  # a large JPEG is read smaller, and faster
-            greedy = image.format in ("WEBP", "AVIF") or image.mode.startswith("I;")
-            if greedy and math.prod(image.size) > MOST_PIXELS:
-                raise InputError(
-                    f"{picture} has more than {MOST_PIXELS // 10**6} million pixels, which take "
-                    f"too much memory in {image.format} {image.mode}; make it smaller or a JPEG."
-                )
-            with one_large_image if math.prod(image.size) > 4_000_000 else nullcontext():
-                return _decoded(image)
-    except (InputError, OSError, MemoryError, Image.DecompressionBombError):
-        raise
-    except Exception as error:  # a decoder can raise anything
-        raise OSError(0, "it is damaged or cut short") from error
+    if Path(picture).exists() and not Path(picture).is_file():  # a pipe would be waited for
+        raise OSError(0, "it is no file")
+    Image.init()  # else a format that was not needed yet is unknown
+    with Image.open(picture, formats=FORMATS) as image:
+        _check_size(image.size)
+        image.draft(None, (LARGEST, LARGEST))  # a large JPEG is read smaller, and faster
+        pixels = math.prod(image.size)
+        greedy = image.format in ("WEBP", "AVIF") or image.mode.startswith("I;")
+        if greedy and pixels > MOST_PIXELS:
+            problem = f"{picture} has more than {MOST_PIXELS // 10**6} million pixels"
+            cost = f"too much memory in {image.format} {image.mode}"
+            raise InputError(f"{problem}, which take {cost}; make it smaller or a JPEG.")
+        with one_large_image if pixels > 4_000_000 else nullcontext():
+            return _decoded(image)
 
 
 def _decoded(image: Image.Image) -> Image.Image:
@@ -85,14 +83,12 @@ def _decoded(image: Image.Image) -> Image.Image:
 
 def _check_size(size: tuple[int, int]) -> None:
     if not SMALLEST_SIDE <= max(size) <= LARGEST_SIDE or min(size) < 1:
-        raise InputError(
-            f"An image of {size[0]:,} x {size[1]:,} pixels is none to read a character from; "
-            f"its longer side must have {SMALLEST_SIDE} to {LARGEST_SIDE:,}."
-        )
+        problem = f"An image of {size[0]:,} x {size[1]:,} pixels is none to read a character from"
+        expected = f"its longer side must have {SMALLEST_SIDE} to {LARGEST_SIDE:,}"
+        raise InputError(f"{problem}; {expected}.")
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    """(H, W) float32, 0 black to 1 white, at most 768 a side, upright, transparency on white."""
     if image.mode[0] in "IF":  # 16 and 32 bit: conversion to L would clip
         deep = np.nan_to_num(np.asarray(image, dtype=np.float32))
         image = Image.fromarray(np.uint8(255 * (deep - deep.min()) / max(np.ptp(deep), 1e-6)))
@@ -112,5 +108,4 @@ def _from_array(array: np.ndarray) -> Image.Image:
     grey_or_colour = array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not grey_or_colour:
         raise InputError(f"An array of {array.dtype} {array.shape} {NO_IMAGE}")
-    _check_size(array.shape[1::-1])
     return Image.fromarray(array)
