@@ -1,10 +1,10 @@
 """Characters to train, validate and test on, and how rows of them are chosen."""
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lib.data.cache import digest
 from lib.errors import InputError
 from lib.params import DataParameters
 
@@ -33,12 +33,8 @@ class CharacterData:
 
     def n_shared(self) -> int:
         """How many test images stand, bit for bit, among those to train and validate on."""
-        train, valid, test = (
-            [hashlib.md5(image.tobytes()).digest() for image in images]
-            for images in (self.train_images, self.valid_images, self.test_images)
-        )
-        seen = {*train, *valid}
-        return sum(image in seen for image in test)
+        seen = {*map(digest, self.train_images), *map(digest, self.valid_images)}
+        return sum(digest(image) in seen for image in self.test_images)
 
 
 def draw(data: CharacterData, n: int, seed: int) -> CharacterData:
@@ -51,10 +47,8 @@ def draw(data: CharacterData, n: int, seed: int) -> CharacterData:
     if not 0 < n < len(labels):
         return data
     if n < len(data.class_names):
-        raise InputError(
-            f"train_images is {n}, and there are {len(data.class_names)} classes: "
-            "set it to at least one image of each."
-        )
+        problem = f"train_images is {n}, and there are {len(data.class_names)} classes"
+        raise InputError(f"{problem}: set it to at least one image of each.")
     rng = np.random.default_rng(seed)
     place = np.empty(len(labels))  # in its class, 0 to 1: the n first ones are taken
     for label in np.unique(labels):

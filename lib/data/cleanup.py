@@ -130,8 +130,6 @@ def _own_ink(ink: np.ndarray) -> np.ndarray:
     that is flat and far wider than it: that is a ruled line.
     """
     pieces, count = ndimage.label(ink > EDGE, structure=np.ones((3, 3)))
-    if count < 2:
-        return ink * (pieces > 0)
     areas = ndimage.sum_labels(ink, pieces, np.arange(1, count + 1))  # (count,)
     found = ndimage.find_objects(pieces)
     boxes = np.array([(y.start, y.stop, x.start, x.stop) for y, x in found])  # (count, 4)

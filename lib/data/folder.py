@@ -77,8 +77,7 @@ def _listed(table: Path) -> list[Item]:
             columns, rows = reader.fieldnames or [], list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} is no UTF-8 table ({error}); save it as CSV UTF-8.") from error
-    missing = {"file", "label"} - set(columns)
-    if missing:
+    if missing := {"file", "label"} - set(columns):
         raise InputError(f"{table} has no column `{min(missing)}`; begin it with file,label.")
     for line, row in enumerate(rows, start=2):
         if not row["file"] or not row["label"]:
@@ -94,10 +93,9 @@ def _check_classes(folder: Path, train: list[Item], test: list[Item], names: lis
     counts = Counter(name for _, name in train)
     rarest = min(names, key=counts.get)
     if counts[rarest] < LEAST_IMAGES:
-        raise InputError(
-            f"Class '{rarest}' in {folder} has {counts[rarest]} images, and at least "
-            f"{LEAST_IMAGES} are needed; add some or leave the class out."
-        )
+        found = f"Class '{rarest}' in {folder} has {counts[rarest]} images"
+        needed = f"at least {LEAST_IMAGES} are needed; add some or leave the class out"
+        raise InputError(f"{found}, and {needed}.")
     for file, name in test:
         if name not in counts:
             raise InputError(f"{file} is of class '{name}', which has no image to train on.")

@@ -49,9 +49,8 @@ def data_of(row: Mapping, archive: str = "", folder: str = "") -> CharacterData:
     paths = {"emnist": {"archive": archive}, "folder": {"folder": folder}}
     data = load_data(**given | paths.get(row["source"], {}))
     if data.checksum != row["checksum"]:
-        raise InputError(
-            f"The characters of {row['run']} have changed since it was made: run its profile again."
-        )
+        problem = f"The characters of {row['run']} have changed since it was made"
+        raise InputError(f"{problem}: run its profile again.")
     return data
 
 
