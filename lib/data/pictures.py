@@ -70,7 +70,6 @@ def _opened(picture: Picture) -> Image.Image:
 
 def _decoded(image: Image.Image) -> Image.Image:
     """The image the right way up, changed in place to at most LARGEST pixels a side."""
-    _check_size(image.size)
     image.load()
     if image.mode.startswith("I;"):
         image = image.convert("I")
@@ -108,4 +107,5 @@ def _from_array(array: np.ndarray) -> Image.Image:
     grey_or_colour = array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)
     if array.dtype != np.uint8 or not grey_or_colour:
         raise InputError(f"An array of {array.dtype} {array.shape} {NO_IMAGE}")
+    _check_size(array.shape[1::-1])
     return Image.fromarray(array)
