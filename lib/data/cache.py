@@ -21,7 +21,7 @@ CONTENTS = "contents.json"  # the arrays' names
 
 def data_folder() -> Path:
     """Where downloads and caches lie: HANDWRITING_DATA, or else `data/` beside `lib/`."""
-    return Path(os.environ.get("HANDWRITING_DATA") or ROOT / "data").expanduser().resolve()
+    return Path(os.path.expanduser(os.environ.get("HANDWRITING_DATA") or ROOT / "data")).resolve()
 
 
 def cache_folder() -> Path:

@@ -8,6 +8,7 @@ Either may be split into FOLDER/train and FOLDER/test. Where a file system canno
 """
 
 import csv
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def load(folder: str | Path) -> tuple[dict[str, np.ndarray], list[str]]:
     `checksum` (MD5 of the others), and the class names: digits, upper case, lower case, longer
     names. Raises InputError that names the file or class which cannot be used.
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; name one with class folders or labels.csv.")
     divided = (folder / "train").is_dir() and (folder / "test").is_dir()

@@ -100,12 +100,16 @@ def _grey(image: Image.Image) -> np.ndarray:
 
 def _from_array(array: np.ndarray) -> Image.Image:
     if not isinstance(array, np.ndarray):
-        raise InputError(f"A {type(array).__name__} {NO_IMAGE}")
-    shares = array.dtype.kind == "f" and array.size and 0 <= array.min() <= array.max() <= 1
-    if array.dtype == bool or shares:
-        array = np.uint8(np.round(255 * array))
-    grey_or_colour = array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)
-    if array.dtype != np.uint8 or not grey_or_colour:
-        raise InputError(f"An array of {array.dtype} {array.shape} {NO_IMAGE}")
+        raise InputError(f"A value of type {type(array).__name__} {NO_IMAGE}")
+    unfit = InputError(f"An array of {array.dtype} {array.shape} {NO_IMAGE}")
+    if array.ndim != 2 and (array.ndim != 3 or array.shape[2] not in (3, 4)):
+        raise unfit
     _check_size(array.shape[1::-1])
+    if array.dtype == bool:
+        array = array * np.uint8(255)
+    elif array.dtype.kind == "f" and 0 <= array.min() <= array.max() <= 1:
+        grey = np.multiply(array, 255, dtype=np.float32)
+        array = np.uint8(np.round(grey, out=grey))
+    if array.dtype != np.uint8:
+        raise unfit
     return Image.fromarray(array)

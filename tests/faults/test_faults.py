@@ -98,6 +98,14 @@ def test_an_array_of_anything(array):
 MEMBERS = archives.members("digits")
 
 
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
+def test_an_array_as_large_as_may_be_takes_little_memory(kind):
+    hostile.COUNTS["large arrays"] += 1
+    paper = np.ones((10_000, 10_000), kind)
+    with pytest.raises(InputError, match="holds no ink"):
+        convert(paper)
+
+
 @tried(150)
 @given(st.sampled_from(sorted(MEMBERS)), st.data())
 def test_a_damaged_member_of_an_archive(folder, name, data):
