@@ -120,11 +120,6 @@ def test_cells_are_short(path):
     assert max(lengths) <= 20 and statistics.median(lengths) <= 4
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_chapter_has_15_to_28_cells_of_code(path):
-    assert 15 <= len(cells_of(path)) <= 28
-
-
 @each_notebook
 def test_no_line_of_code_is_very_long(path):
     lines = [line for cell in cells_of(path) for line in cell.source.splitlines()]

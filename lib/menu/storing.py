@@ -18,7 +18,13 @@ from lib.running.notebook import quiet_environment
 READER = NOTEBOOKS / "extra" / "make-a-reader.ipynb"
 READERS = {  # what that notebook is given for the networks that come with the repository
     "strokes": {"per_class": 10_000, "valid_fraction": 0.02, "n_nonsense": 80_000, "epochs": 2},
-    "handwriting": {"per_class": 6_000, "valid_fraction": 0.05, "n_nonsense": 80_000, "epochs": 6},
+    "handwriting": {
+        "network": "wide-128",
+        "per_class": 8_000,
+        "valid_fraction": 0.05,
+        "n_nonsense": 100_000,
+        "epochs": 6,
+    },
 }
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
