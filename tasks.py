@@ -213,7 +213,7 @@ def refresh(c):
 @task(help={"network": "handwriting or strokes", "archive": "EMNIST's, which handwriting needs"})
 @said_plainly
 def pretrain(c, network="handwriting", archive=""):
-    """Make a network of the repository anew (up to an hour)."""
+    """Make a network of the repository anew (up to 1.5 hours)."""
     from lib.menu import storing
 
     storing.pretrain(network, archive)

@@ -117,9 +117,23 @@ class Doubled(torch.nn.Module):
         return torch.tanh(x)
 
 
-def test_a_network_with_an_unknown_layer_is_refused():
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Doubled(),
+        torch.nn.Conv2d(1, 2, (3, 5)),
+        torch.nn.Conv2d(1, 2, 3, dilation=2),
+        torch.nn.Conv2d(2, 2, 3, groups=2),
+        torch.nn.Conv2d(1, 2, 3, padding="same"),
+        torch.nn.MaxPool2d(3, 2),
+        torch.nn.MaxPool2d((2, 3)),
+        torch.nn.ZeroPad2d((1, 2, 1, 2)),
+    ],
+    ids=str,
+)
+def test_a_network_with_a_layer_that_the_page_does_not_know_is_refused(layer):
     with pytest.raises(InputError, match="cannot compute a layer"):
-        layers.described(PreparedNetwork(Doubled(), Preparation()))
+        layers.described(PreparedNetwork(torch.nn.Sequential(layer), Preparation()))
 
 
 def test_numbers_are_packed_where_they_are_said_to_lie():

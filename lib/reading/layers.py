@@ -56,19 +56,19 @@ def described(model: PreparedNetwork) -> dict:
 
 def _layer(node: fx.Node, module: nn.Module | None, numbers: Numbers) -> dict:
     match module:
-        case nn.Conv2d(kernel_size=(size, _), stride=(stride, _), padding=(pad, _)):
-            return _weights(module, numbers) | {
-                "op": "conv", "out": module.out_channels, "size": size, "stride": stride, "pad": pad
-            }  # fmt: skip
+        case nn.Conv2d(groups=1, dilation=(1, 1), padding_mode="zeros") if is_square(module):
+            size, stride, pad = module.kernel_size[0], module.stride[0], module.padding[0]
+            about = {"op": "conv", "out": module.out_channels, "size": size}
+            return _weights(module, numbers) | about | {"stride": stride, "pad": pad}
         case nn.Linear():
             return _weights(module, numbers) | {"op": "linear", "out": module.out_features}
         case nn.BatchNorm1d() | nn.BatchNorm2d():
             scale = module.weight / (module.running_var + module.eps).sqrt()
             shift = module.bias - module.running_mean * scale
             return {"op": "affine", "scale": numbers.keep(scale), "shift": numbers.keep(shift)}
-        case nn.MaxPool2d(kernel_size=int(size)):
+        case nn.MaxPool2d(kernel_size=int(size)) if str(module) == str(nn.MaxPool2d(size)):
             return {"op": "pool", "size": size}
-        case nn.ZeroPad2d(padding=(pad, *_)):
+        case nn.ZeroPad2d(padding=(pad, *others)) if others == [pad] * 3:
             return {"op": "pad", "pad": pad}
         case nn.AdaptiveAvgPool2d(output_size=1):
             return {"op": "mean"}
@@ -76,9 +76,15 @@ def _layer(node: fx.Node, module: nn.Module | None, numbers: Numbers) -> dict:
             return {"op": "relu"}
         case Flatten():
             return {"op": "flatten"}
-    if node.target in (operator.add, torch.add):
+    if node.target in (operator.add, torch.add) and len(node.all_input_nodes) == 2:
         return {"op": "add"}
     raise InputError(f"The page cannot compute a layer {module or node.target}.")
+
+
+def is_square(module: nn.Conv2d) -> bool:
+    """Whether height and width are treated alike."""
+    ways = module.kernel_size, module.stride, module.padding
+    return all(len({*way}) == 1 for way in ways)
 
 
 def _weights(module: nn.Module, numbers: Numbers) -> dict:
