@@ -67,9 +67,9 @@ class LeNet(nn.Module):
 class CustomCNN(nn.Module):
     """Three unpadded 3x3 convolutions and batch norm; 197,438 parameters at 62 classes."""
 
-    def __init__(self, n_classes: int, width: int = 1, hidden: int = 0):  # 0: 128 w
+    def __init__(self, n_classes: int, width: int = 1, hidden: int = 128):
         super().__init__()
-        w, hidden = width, hidden or 128 * width
+        w = width
         self.features = nn.Sequential(
             nn.Conv2d(1, 32 * w, 3),
             nn.ReLU(),
@@ -195,8 +195,8 @@ NETWORKS = {
     "resnet-without-norm": partial(resnet_without, "norm"),
     "resnet-without-pool": partial(resnet_without, "pool"),
     "resnet-without-padding": partial(resnet_without, "padding"),
-    "wide": partial(CustomCNN, width=2),  # 767,550 parameters
-    "wide-128": partial(CustomCNN, width=2, hidden=128),  # 497,086
+    "wide": partial(CustomCNN, width=2, hidden=256),  # 767,550 parameters
+    "wide-128": partial(CustomCNN, width=2),  # 497,086
     "resnet18": ResNet18,
     "resnet18-56": partial(ResNet18, size=56),
 }

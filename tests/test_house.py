@@ -90,7 +90,7 @@ def n_lines(path):
 
 
 def test_lib_does_not_grow():
-    assert sum(map(n_lines, FILES)) <= 6815  # on the way to 5,500
+    assert sum(map(n_lines, FILES)) <= 6814  # on the way to 5,500
 
 
 def test_no_file_of_lib_has_more_than_250_lines():

@@ -3,11 +3,10 @@
 from pickle import UnpicklingError
 
 import torch
-from safetensors.torch import load_file
 
 from lib.errors import InputError
 from lib.files import MODEL, outputs_folder
-from lib.models import load_model
+from lib.models import load_model, read_weights
 from lib.networks import PreparedNetwork, ResNet18
 
 
@@ -45,7 +44,7 @@ def load_start(model: PreparedNetwork, start: str, class_names: list[str]) -> No
 def load_imagenet(network: ResNet18, start: str) -> None:
     """ImageNet's weights into all layers but the first, summed over the colours, and the last."""
     try:
-        weights = read_weights(start)
+        weights = imagenet_weights(start)
         weights["conv1.weight"] = weights["conv1.weight"].sum(dim=1, keepdim=True)  # grey in all
         kept = {name: value for name, value in weights.items() if not name.startswith("fc.")}
         network.body.load_state_dict(network.body.state_dict() | kept)
@@ -59,12 +58,12 @@ def load_imagenet(network: ResNet18, start: str) -> None:
         ) from None
 
 
-def read_weights(start: str) -> dict[str, torch.Tensor]:
+def imagenet_weights(start: str) -> dict[str, torch.Tensor]:
     """A state_dict from a .pth or .safetensors file, or torchvision's; no code is run."""
     if start == "imagenet":
         from torchvision.models import ResNet18_Weights  # seconds, and few runs need it
 
         return ResNet18_Weights.IMAGENET1K_V1.get_state_dict(check_hash=True)
     if start.endswith(".safetensors"):
-        return load_file(start)
+        return read_weights(start)
     return torch.load(start, map_location="cpu", weights_only=True)

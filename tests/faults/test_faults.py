@@ -95,15 +95,15 @@ def test_an_array_of_anything(array):
     read(array)
 
 
-MEMBERS = archives.members("digits")
-
-
 @pytest.mark.parametrize("kind", [bool, np.uint8, np.float32])
 def test_an_array_as_large_as_may_be_takes_little_memory(kind):
     hostile.COUNTS["large arrays"] += 1
     paper = np.ones((10_000, 10_000), kind)
     with pytest.raises(InputError, match="holds no ink"):
         convert(paper)
+
+
+MEMBERS = archives.members("digits")
 
 
 @tried(150)
