@@ -111,6 +111,15 @@ def test_an_address_where_no_scheduler_answers_is_reported(folder):
         states_of(plans.planned(folder)[:1], scheduler="tcp://127.0.0.1:9")
 
 
+def test_processes_that_do_not_start_are_reported(folder, monkeypatch):
+    def busy(**_):
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(on_dask, "LocalCluster", busy)
+    with pytest.raises(InputError, match="wait if the machine is busy, and try again .Nanny"):
+        states_of(plans.planned(folder)[:1])
+
+
 @pytest.fixture
 def worker(monkeypatch):
     """process_for as a worker has it, whose environment and process end with the test."""

@@ -187,7 +187,7 @@ def delete_the_output(cell):
 
 
 def move_the_band(cell):
-    cell.source = cell.source.replace("accuracy > 0.3", "accuracy > 0.9")
+    cell.source = cell.source.replace("> 0.3", "> 0.9")
 
 
 def raise_an_exception(cell):
@@ -197,7 +197,7 @@ def raise_an_exception(cell):
 TAMPERED = {  # a text in a cell of 01, what is done to that cell, and what nbval then says
     "str(images.shape)": (change_an_output, "mismatch 'text/plain'"),
     "counts.describe()": (delete_the_output, "Unexpected output fields"),
-    "accuracy > 0.3": (move_the_band, "AssertionError"),
+    "] > 0.3, right": (move_the_band, "AssertionError"),
     "validation is stratified": (raise_an_exception, "not today"),
 }
 

@@ -29,10 +29,11 @@ SHARED = ("HANDWRITING_DATA", "HANDWRITING_OUTPUTS")  # which a worker must have
 OWN = {name: os.environ[name] for name in SHARED if name in os.environ}  # a worker's, else
 LOCAL = {
     "distributed.scheduler.allowed-failures": ATTEMPTS,
-    "distributed.comm.timeouts.connect": "10s",
+    "distributed.comm.timeouts.connect": "30s",  # a busy laptop is slow to start a process
     # else dask gives a worker up that dies twice within 15 s, before a notebook was tried 3 times
     "distributed.deploy.lost-worker-timeout": "1h",
 }
+NOT_STARTED = "No process to run notebooks has started; wait if the machine is busy, and try again"
 SILENT = logging.CRITICAL + 1  # dask writes lost connections as critical, with a traceback
 BAD = ("failed", "skipped")
 process: NotebookProcess | None = None  # of a worker: kept from one notebook to the next
@@ -82,7 +83,7 @@ def connected(scheduler: str, jobs: int) -> Iterator[Client]:
     with silence_logging_cmgr(SILENT):  # what is wrong is said in a sentence
         if scheduler:
             try:
-                client = Client(scheduler, timeout=LOCAL["distributed.comm.timeouts.connect"])
+                client = Client(scheduler, timeout="10s")
             except (OSError, ValueError) as error:
                 raise InputError(
                     f"No dask scheduler answers at {scheduler} ({str(error).splitlines()[0]}); "
@@ -91,10 +92,12 @@ def connected(scheduler: str, jobs: int) -> Iterator[Client]:
             with client:
                 yield client
         else:
-            quiet = {"dashboard_address": "127.0.0.1:0", "silence_logs": SILENT}
-            each = {"threads_per_worker": 1, "memory_limit": 0}
-            with handled({signal.SIGINT: signal.SIG_IGN}):  # workers inherit it: Ctrl-C is ours
-                cluster = LocalCluster(n_workers=jobs, **each, **quiet)
+            each = {"threads_per_worker": 1, "memory_limit": 0, "silence_logs": SILENT}
+            try:
+                with handled({signal.SIGINT: signal.SIG_IGN}):  # workers inherit it: Ctrl-C is ours
+                    cluster = LocalCluster(n_workers=jobs, dashboard_address="127.0.0.1:0", **each)
+            except RuntimeError as error:
+                raise InputError(f"{NOT_STARTED} ({error}).") from None
             with cluster, Client(cluster) as client:
                 yield client
 

@@ -135,7 +135,7 @@ def suggested(rates: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple:
 
 
 def found_rate(outputs: Path, data: CharacterData, parameters: TrainingParameters) -> float | None:
-    """The rate that 02 has found for this network, these characters and this batch size, if any."""
+    """The rate that 02 has found for this network and under the same conditions, if any."""
     rates = read_json(outputs / RATES) if (outputs / RATES).exists() else {}
     found = rates.get(parameters.network, {})
     same = found.get("conditions") == rate_conditions(data, parameters)
@@ -144,4 +144,4 @@ def found_rate(outputs: Path, data: CharacterData, parameters: TrainingParameter
 
 def rate_conditions(data: CharacterData, parameters: TrainingParameters) -> dict:
     """What must be the same for a rate to be used again."""
-    return {"checksum": data.checksum, "batch_size": parameters.batch_size}
+    return parameters.model_dump(include={"batch_size", "optimiser"}) | {"checksum": data.checksum}
