@@ -98,7 +98,7 @@ def existing_path(name: str, value: str) -> Path:
 class TrainingSettings(Parameters):
     """How a network is trained, whichever it is, and what its run keeps."""
 
-    schedule: Literal["one_cycle", "triangular2", "constant"] = "one_cycle"
+    schedule: Literal["one_cycle", "triangular2", "cosine", "constant"] = "one_cycle"
     half_cycle: int = Field(0, ge=0, le=1000)  # epochs, of triangular2; 0: a quarter of all
     epochs: int = Field(4, ge=1, le=1000)
     optimiser: Literal["adam", "rmsprop"] = "adam"

@@ -48,7 +48,7 @@ RECIPES = [
 ]
 
 
-@pytest.mark.parametrize("schedule", ["one_cycle", "triangular2", "constant"])
+@pytest.mark.parametrize("schedule", ["one_cycle", "triangular2", "cosine", "constant"])
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: next(iter(recipe)))
 def test_a_training_that_breaks_off_continues_to_the_same_bits(data, tmp_path, recipe, schedule):
     recipe = recipe | {"schedule": schedule}

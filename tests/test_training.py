@@ -57,7 +57,13 @@ def test_the_same_seed_trains_the_same_weights_and_another_others(digits):
 
 
 @pytest.mark.parametrize(
-    "schedule, last", [("one_cycle", RATE / 100), ("triangular2", RATE / 9), ("constant", RATE)]
+    "schedule, last",
+    [
+        ("one_cycle", RATE / 100),
+        ("triangular2", RATE / 9),
+        ("cosine", RATE / 100),
+        ("constant", RATE),
+    ],
 )
 def test_the_rate_follows_the_schedule(digits, schedule, last):
     learn = trained(digits, epochs=2, schedule=schedule, batch_size=8)
@@ -69,6 +75,13 @@ def test_triangular2_halves_its_second_peak():
     rate = training.rate_schedule("triangular2", 1.0).scheds["lr"]
     heights = [float(rate(position)) for position in (0, 0.25, 0.5, 0.75, 1)]
     assert heights == pytest.approx([0.01, 1, 0.01, 0.505, 0.01])
+
+
+def test_cosine_only_falls_and_a_constant_rate_stays_to_the_bit():
+    falls = training.rate_schedule("cosine", 0.3).scheds["lr"]
+    stays = training.rate_schedule("constant", 0.3).scheds["lr"]
+    assert [float(falls(at)) for at in (0, 0.5, 1)] == pytest.approx([0.3, 0.15, 0])
+    assert {float(stays(at)) for at in np.linspace(0, 1, 50)} == {0.3}
 
 
 def test_triangular2_turns_after_half_cycles_of_any_length():

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import ParamScheduler, SchedNo, minimum
+from fastai.callback.schedule import ParamScheduler, SchedCos, SchedNo, minimum
 from fastai.imports import noop
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
@@ -106,21 +106,20 @@ def keep_freed_memory() -> None:
 
 
 def rate_schedule(schedule: str, learning_rate: float, half_cycle: float = 0.25) -> ParamScheduler:
-    """A constant or triangular2 rate, whose highest value is `learning_rate`, for `learn.fit`.
+    """A rate for `learn.fit` that stays, falls (cosine) or cycles (triangular2).
 
-    triangular2 rises from a hundredth of it for `half_cycle`, a share of the training, falls for
-    as long, and each time rises half as high: Smith (2017), https://arxiv.org/abs/1506.01186,
-    section 3. The original used half-cycles of 8 epochs.
+    `learning_rate` is its highest value. triangular2 rises from a hundredth of it for `half_cycle`,
+    a share of the training, falls for as long, and each time rises half as high (Smith, 2017,
+    https://arxiv.org/abs/1506.01186). cosine falls to zero (https://arxiv.org/abs/1608.03983).
     """
-    if schedule == "constant":
-        return ParamScheduler({"lr": SchedNo(learning_rate, learning_rate)})
     low = learning_rate / 100
 
     def triangular2(done: float) -> float:
         cycle, at = divmod(done / half_cycle, 2)
         return low + (learning_rate - low) * (1 - abs(at - 1)) / 2**cycle
 
-    return ParamScheduler({"lr": triangular2})
+    kinds = {"constant": SchedNo(learning_rate, 0.0), "cosine": SchedCos(learning_rate, 0.0)}
+    return ParamScheduler({"lr": kinds.get(schedule, triangular2)})
 
 
 def suggested(rates: torch.Tensor, losses: torch.Tensor, num_it: int) -> tuple:
