@@ -1,10 +1,14 @@
 import os
 import shutil
+import sys
 from contextlib import suppress
 
 import plans
 import psutil
 import pytest
+from invoke.main import program
+
+from lib.files import ROOT
 
 
 @pytest.fixture
@@ -23,6 +27,21 @@ def folder(tmp_path, monkeypatch):
     for process in plans.notebook_processes(tmp_path):
         with suppress(psutil.NoSuchProcess):
             process.kill()  # of a test that has failed
+
+
+@pytest.fixture
+def menu(monkeypatch, capsys):
+    """Gives a command to invoke, in this process: its status, what it printed, its complaints."""
+
+    def given(*words):
+        words = ["invoke", *map(str, words)]
+        monkeypatch.setattr(sys, "argv", words)
+        monkeypatch.chdir(ROOT)
+        with pytest.raises(SystemExit) as ended:
+            program.run(words)
+        return ended.value.code, *capsys.readouterr()
+
+    return given
 
 
 @pytest.fixture(scope="module")

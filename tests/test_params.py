@@ -73,7 +73,7 @@ def test_a_profile_without_its_folder_says_what_to_set():
         "seeds=[-1]",
         "seeds=[true]",
         "seeds=[0,0]",
-        "schedule=cosine",
+        "schedule=linear",
         "studies=[networks]",
         "keep=some",
         "views=3",

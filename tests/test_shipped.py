@@ -107,6 +107,7 @@ def test_the_cards_for_people_say_what_those_for_programs_do():
         assert f"| {line} | {cells} |" in page
 
 
+@pytest.mark.slow  # a minute, and nbval runs this notebook in any case
 def test_a_small_network_is_made_by_its_notebook(monkeypatch, tmp_path, capsys):
     tiny = {"per_class": 20, "valid_fraction": 0.1, "n_nonsense": 200, "epochs": 1}
     monkeypatch.setitem(storing.READERS, "strokes", tiny)

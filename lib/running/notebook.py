@@ -168,10 +168,11 @@ def visible_cards(environment: Mapping[str, str] = os.environ) -> list[str]:
 
 
 def quiet_environment() -> dict[str, str]:
-    """The environment for notebooks that nobody watches: plain progress, and threads that wait."""
+    """The environment for notebooks that nobody watches: plain progress, and nothing wasted."""
     kept = {name: value for name, value in os.environ.items() if name not in LIVE_NOTEBOOK}
-    # threads that wait by spinning are 10 times slower beside another busy process
-    return {"OMP_WAIT_POLICY": "PASSIVE"} | kept
+    # threads that spin are 10 times slower beside other work; freed memory is slow to come back
+    keep = dict.fromkeys(["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"], f"{2**31 - 1}")
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | keep | kept
 
 
 def advice(error: str) -> str:
