@@ -12,13 +12,14 @@ class InputError(ValueError):
     """Something the user gave (a parameter, a file, an archive, an image) cannot be used.
 
     The message is one sentence that names the thing, says what is wrong with it and what to do.
-    Commands print it alone and exit with status 2; notebooks show it at the traceback's end. A word
-    of 300 letters or more is cut; what does not print is escaped.
+    Commands print it alone and exit with status 2; notebooks show it at the traceback's end. What
+    does not print is escaped; of 300 letters without a space, and of 1,000 in all, some are cut.
     """
 
     def __init__(self, message: str):
         super().__init__(message)
-        self.message = printable(re.sub(r"\S{300,}", lambda word: f"{word[0][:57]}...", message))
+        short = printable(re.sub(r"\S{300,}", lambda word: f"{word[0][:57]}...", message))
+        self.message = re.sub(r"^(.{500}).{300,}(.{200})$", r"\1 ... \2", short)
 
     def __str__(self) -> str:
         return self.message  # fastai puts a callback's name before the message of its exceptions

@@ -192,6 +192,14 @@ def test_a_zip_with_a_flipped_byte_is_refused(archive, data):
     assert "emnist-digits-train-images" in refusal("digits", archive, data)
 
 
+def test_a_name_that_runs_into_the_data_is_not_quoted_whole(archive, data):
+    packed = bytearray(write_archive(archive).read_bytes())
+    packed[27] = 40  # the length of the first member's name, in its header: 10,240 more
+    archive.write_bytes(packed)
+    message = refusal("digits", archive, data)
+    assert " ... " in message and len(message) < 1000 and "a good copy" in message
+
+
 @pytest.mark.parametrize("content", [b"\n<!DOCTYPE html><html>", b""])
 def test_a_file_that_is_no_archive_is_refused(content, archive, data):
     archive.write_bytes(content)

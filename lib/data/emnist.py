@@ -111,9 +111,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> Iterator[BinaryIO]:
         with archive.open(path) as stream:
             yield gzip.GzipFile(fileobj=stream) if name.endswith(".gz") else stream
     except Exception as error:  # as above
-        problem = f"Member {name} of the archive {archive.filename} cannot be used"
-        way_out = "set `archive` to a good copy of EMNIST's gzip.zip"
-        raise InputError(f"{problem}: {str(error).rstrip('.')}; {way_out}.") from error
+        why = f"Member {name} of the archive {archive.filename} cannot be used: {error}".rstrip(".")
+        raise InputError(f"{why}; set `archive` to a good copy of EMNIST's gzip.zip.") from error
 
 
 def _check_mapping(text: str, split: str) -> None:
